@@ -1,0 +1,165 @@
+"""The command line: ``ganlib systems | train | sample | evaluate | reproduce``."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from pathlib import Path
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Run one command; 0 on success, 2 for an error of the user's making, 130 after Ctrl-C."""
+    options = _parser().parse_args(arguments)
+    try:
+        return options.command(options)
+    except (ValueError, FileNotFoundError, FloatingPointError) as error:
+        print(f"ganlib: {' '.join(str(error).split())}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        print("ganlib: interrupted", file=sys.stderr)
+        return 130
+    finally:
+        _leave_process_group()
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="ganlib", description="Train and measure the GANs of the lectures.")
+    commands = parser.add_subparsers(required=True, metavar="COMMAND")
+
+    listing = commands.add_parser("systems", help="list what can be trained")
+    listing.add_argument("--json", action="store_true", help="as JSON")
+    listing.set_defaults(command=_systems)
+
+    train = commands.add_parser(
+        "train", help="train a system and write samples, history, metrics, checkpoint"
+    )
+    train.add_argument("name", help="a name from `ganlib systems`")
+    train.add_argument("--budget", choices=["smoke", "cpu", "gpu"], help="default: gpu with CUDA, else cpu")
+    train.add_argument("--seed", type=int, default=0)
+    train.add_argument("--out", type=Path, help="the run's folder (default: runs/NAME)")
+    train.add_argument("--steps", type=int, help="rounds, in place of the recipe's")
+    train.add_argument("--resume", action="store_true", help="go on from the folder's checkpoint")
+    train.add_argument("--overwrite", action="store_true", help="replace a run in the folder")
+    train.add_argument("--dry-run", action="store_true", help="say what would be trained, and stop")
+    train.add_argument("--data", metavar="NAME", help="a torchvision set in place of the recipe's data")
+    train.add_argument("--root", type=Path, metavar="DIR", help="where that set lies (default: data)")
+    train.add_argument("--size", type=int, default=32, help="side of that set's images (default: 32)")
+    train.set_defaults(command=_train)
+
+    sample = commands.add_parser("sample", help="draw a grid of samples from a run")
+    sample.add_argument("run", type=Path, help="the run's folder")
+    sample.add_argument("-n", type=int, default=64, help="how many (default: 64)")
+    sample.add_argument("--seed", type=int, default=0)
+    sample.add_argument("--out", type=Path, default=Path("grid.png"), help="default: grid.png")
+    sample.set_defaults(command=_sample)
+
+    evaluate = commands.add_parser("evaluate", help="compute a run's metrics again")
+    evaluate.add_argument("run", type=Path, help="the run's folder")
+    evaluate.set_defaults(command=_evaluate)
+
+    reproduce = commands.add_parser("reproduce", help="run the stored experiments again and update results/")
+    reproduce.add_argument("names", nargs="*", metavar="NAME", help="systems (default: all)")
+    reproduce.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
+    reproduce.add_argument("--out", type=Path, default=Path("results"), help="default: results")
+    reproduce.set_defaults(command=_reproduce)
+    return parser
+
+
+def _systems(options: argparse.Namespace) -> int:
+    from ganlib import systems
+
+    rows = [
+        {
+            "name": s.name,
+            "title": s.title,
+            "paper": s.paper,
+            "lectures": list(s.lectures),
+            "notebook": s.notebook,
+        }
+        for s in systems.all_systems()
+    ]
+    if options.json:
+        print(json.dumps(rows, indent=2, ensure_ascii=False))
+        return 0
+    width = max(len(row["name"]) for row in rows)
+    for row in rows:
+        print(f"{row['name']:{width}}  {row['title']}\n{'':{width}}  {row['paper']}")
+        print(
+            f"{'':{width}}  lectures: {'; '.join(row['lectures'])}\n{'':{width}}  notebook: {row['notebook']}"
+        )
+    return 0
+
+
+def _train(options: argparse.Namespace) -> int:
+    from ganlib import runs
+    from ganlib.training import Budget
+
+    if options.steps is not None and options.steps < 1:
+        raise ValueError(f"--steps must be at least 1, got {options.steps}")
+    run = runs.Run(
+        options.name,
+        Budget(options.budget) if options.budget else Budget.current(),
+        options.seed,
+        options.out or Path("runs") / options.name,
+        options.data,
+        options.root,
+        options.size,
+        options.steps,
+    )
+    if options.dry_run:
+        for key, value in runs.describe(run).items():
+            print(f"{key}: {value}")
+        return 0
+    finished = runs.train(run, resume=options.resume, overwrite=options.overwrite)
+    if _is_first():
+        about = json.loads((run.out / "metrics.json").read_text(encoding="utf-8"))
+        for name, value in about["metrics"].items():
+            print(f"{name}: {value:.4g}")
+        print(f"{about['steps']} steps in {about['seconds']:.0f} s, written to {run.out}")
+        if not finished:
+            print("stopped early; add --resume to go on", file=sys.stderr)
+    return 0 if finished else 130
+
+
+def _sample(options: argparse.Namespace) -> int:
+    import torch
+
+    from ganlib import runs
+
+    _, experiment, _ = runs.read(options.run)
+    images = experiment.game.sample(options.n, torch.Generator().manual_seed(options.seed))
+    runs.save_grid(images, options.out)
+    print(f"{options.n} samples written to {options.out}")
+    return 0
+
+
+def _evaluate(options: argparse.Namespace) -> int:
+    from ganlib import runs
+
+    for name, value in runs.evaluate(options.run).items():
+        print(f"{name}: {value:.4g}")
+    return 0
+
+
+def _reproduce(options: argparse.Namespace) -> int:
+    from ganlib import runs
+
+    return 0 if runs.reproduce(options.names, tuple(options.seeds), options.out) else 130
+
+
+def _is_first() -> bool:
+    from ganlib.random import place
+
+    return place()[0] == 0
+
+
+def _leave_process_group() -> None:
+    # Without torch imported there can be no process group, and importing it to find out would be slow.
+    torch = sys.modules.get("torch")
+    if torch is not None and torch.distributed.is_available() and torch.distributed.is_initialized():
+        torch.distributed.destroy_process_group()
+
+
+if __name__ == "__main__":
+    sys.exit(main())

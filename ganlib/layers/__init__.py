@@ -1,0 +1,17 @@
+"""Building blocks and questions about modules that several systems share."""
+
+from __future__ import annotations
+
+from torch import nn
+from torch.nn.modules.batchnorm import _BatchNorm
+
+__all__ = ["mixes_samples"]
+
+
+def mixes_samples(module: nn.Module) -> bool:
+    """Whether one sample's output depends on the other samples in the batch (while training).
+
+    True for a module with batch norm in it, or with a layer that declares ``mixes_samples = True``. Such a
+    discriminator must see real and fake data in separate passes, and has no per-sample gradient to penalise.
+    """
+    return any(isinstance(m, _BatchNorm) or getattr(m, "mixes_samples", False) for m in module.modules())

@@ -1,0 +1,120 @@
+r"""Keeping a discriminator smooth: penalties on its gradient, and weight clipping.
+
+A penalty is called with the discriminator itself, because it needs a gradient *inside* the loss:
+``penalty(discriminator, real, fake)`` returns a scalar to add to the discriminator's loss. Clipping is no
+penalty but a projection, done after the discriminator's step.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from ganlib.random import uniform
+
+
+def gradient_norms(discriminator: Callable[[Tensor], Tensor], x: Tensor) -> Tensor:
+    r"""The norm :math:`\|\nabla_x D(x_i)\|_2` of every sample, over all but the batch dimension.
+
+    Args:
+        discriminator: maps ``(N, ...)`` to one or several outputs per sample, which are summed.
+        x: points ``(N, ...)``; treated as constants.
+
+    Returns:
+        ``(N,)`` norms with a graph back to the discriminator's parameters: a loss made of them can be
+        minimised ("double backward"). Where a gradient is exactly zero the norm's subgradient 0 is taken,
+        so that no NaN arises.
+
+    The outputs of one sample must not depend on the others, so batch norm in the discriminator makes these
+    norms wrong: the gradient of the sum then mixes samples.
+    """
+    x = x.detach().requires_grad_()
+    with torch.enable_grad():
+        outputs = discriminator(x)
+        (gradient,) = torch.autograd.grad(outputs.sum(), x, create_graph=True)
+    return torch.linalg.vector_norm(gradient.flatten(1), dim=1)
+
+
+def interpolate(real: Tensor, fake: Tensor, rng: torch.Generator | None = None) -> Tensor:
+    r"""Points drawn uniformly on the lines between pairs, :math:`\hat x_i = u_i x_i + (1 - u_i) \tilde x_i`.
+
+    One weight :math:`u_i \sim U[0, 1]` for each sample, shared by all its pixels and channels.
+
+    Args:
+        real: ``(N, ...)``.
+        fake: of the same shape.
+        rng: source of the weights; torch's global state if None.
+
+    Raises:
+        ValueError: if the shapes differ.
+
+    Source: Gulrajani et al. 2017, Algorithm 1, lines 4 and 6.
+    """
+    if real.shape != fake.shape:
+        raise ValueError(
+            f"real and fake must have one shape, got {tuple(real.shape)} and {tuple(fake.shape)}"
+        )
+    weights = uniform(len(real), device=real.device, rng=rng).to(real.dtype)
+    return torch.lerp(fake, real, weights.view(-1, *[1] * (real.ndim - 1)))
+
+
+@dataclass(frozen=True)
+class GradientPenalty:
+    r"""The penalty of WGAN-GP: the critic's slope is pulled to ``target`` between real data and fakes.
+
+    .. math:: \lambda \, E_{\hat x} \big( \|\nabla_{\hat x} D(\hat x)\|_2 - t \big)^2
+
+    The square is taken per sample, then averaged: :math:`(E\|\nabla D\| - t)^2` would be satisfied by a
+    critic that is steep here and flat there. It is two-sided: a slope below t costs too, since an optimal
+    critic has slope 1 almost everywhere between coupled points (Gulrajani et al. 2017, Proposition 1).
+
+    Args:
+        weight: :math:`\lambda`, not negative.
+        target: t, not negative.
+
+    Raises:
+        ValueError: if an argument is negative, or on a call if ``real`` and ``fake`` differ in shape.
+
+    Source: Gulrajani et al. 2017, eq. 3. Lectures: Aalto, UBC, OUC, Purdue ("gradient penalty").
+    """
+
+    weight: float = 10.0
+    target: float = 1.0
+    name: str = "gradient penalty"
+
+    def __post_init__(self) -> None:
+        for argument in ("weight", "target"):
+            if not getattr(self, argument) >= 0:
+                raise ValueError(f"{argument} must be at least 0, got {getattr(self, argument)}")
+
+    def __call__(
+        self,
+        discriminator: Callable[[Tensor], Tensor],
+        real: Tensor,
+        fake: Tensor,
+        rng: torch.Generator | None = None,
+    ) -> Tensor:
+        """The weighted penalty, a scalar; gradients reach the discriminator's parameters, not the fakes."""
+        norms = gradient_norms(discriminator, interpolate(real, fake, rng))
+        return self.weight * (norms - self.target).square().mean()
+
+
+@torch.no_grad()
+def clip_weights_(module: nn.Module, bound: float) -> None:
+    """Clamp every parameter of ``module`` to [-bound, bound], in place.
+
+    With all weights in a box the critic is K-Lipschitz for some K that depends on the box and the
+    architecture: crude, as the paper says itself, and it drives most weights to the box's edges.
+
+    Raises:
+        ValueError: if ``bound`` is not positive.
+
+    Source: Arjovsky et al. 2017, Algorithm 1, line 7 (bound 0.01). Lectures: MIT "W-GAN algorithm annotated".
+    """
+    if not bound > 0:
+        raise ValueError(f"bound must be positive, got {bound}")
+    for parameter in module.parameters():
+        parameter.clamp_(-bound, bound)

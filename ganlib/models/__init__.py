@@ -1,0 +1,1 @@
+"""One file per lecture system: its networks, its game, its recipe."""

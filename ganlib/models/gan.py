@@ -1,0 +1,203 @@
+"""The two-player GAN, the game that most systems of the lectures are, and the MLP networks of the first."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Protocol
+
+import torch
+from torch import Tensor, nn
+
+from ganlib.layers import mixes_samples
+from ganlib.losses import NonSaturating
+from ganlib.random import normal
+from ganlib.systems import system
+from ganlib.training import Budget, Experiment, Game, Settings
+
+if TYPE_CHECKING:
+    from ganlib.data import Images
+
+
+class AdversarialLoss(Protocol):
+    """Both sides of an adversarial loss on discriminator outputs; see :mod:`ganlib.losses`."""
+
+    def discriminator(self, real: Tensor, fake: Tensor) -> Tensor: ...
+
+    def generator(self, fake: Tensor) -> Tensor: ...
+
+
+class Regularizer(Protocol):
+    """A penalty added to the discriminator's loss; see :mod:`ganlib.losses.penalties`."""
+
+    name: str
+
+    def __call__(self, discriminator: nn.Module, real: Tensor, fake: Tensor) -> Tensor: ...
+
+
+class GAN(Game):
+    """A generator against a discriminator: networks x loss x regularizers x turns.
+
+    WGAN-GP is this class with a critic, ``Wasserstein()``, ``[GradientPenalty()]`` and ``n_critic=5``.
+
+    Args:
+        generator: ``(N, latent_dim)`` -> samples ``(N, ...)``; has an attribute ``latent_dim``.
+        discriminator: samples -> logits or critic values, one or more per sample.
+        loss: both sides of the adversarial loss.
+        regularizers: penalties on the discriminator.
+        n_critic: discriminator steps per generator step.
+
+    Raises:
+        ValueError: if ``n_critic`` is less than 1, or a regularizer meets a discriminator with batch norm.
+
+    Source: Goodfellow et al. 2014, Algorithm 1 (its k is ``n_critic``). Lectures: all five.
+    """
+
+    def __init__(
+        self,
+        generator: nn.Module,
+        discriminator: nn.Module,
+        loss: AdversarialLoss,
+        regularizers: Sequence[Regularizer] = (),
+        n_critic: int = 1,
+    ) -> None:
+        super().__init__()
+        if n_critic < 1:
+            raise ValueError(f"n_critic must be at least 1, got {n_critic}")
+        self.generator = generator
+        self.discriminator = discriminator
+        self.adversarial = loss
+        self.regularizers = tuple(regularizers)
+        self.turns = {"discriminator": n_critic, "generator": 1}
+        # Batch norm must not see real and fake samples in one batch: their statistics would tell them apart,
+        # or hide the difference. Without it one pass over both is the same computation, only faster.
+        self.separate_passes = mixes_samples(discriminator)
+
+    def terms(self, player: str, batch: tuple[Tensor, ...]) -> dict[str, Tensor]:
+        real = batch[0]
+        if player == "generator":
+            fake = self.generator(self.latent(len(real)))
+            return {"adversarial": self.adversarial.generator(self.discriminator(fake))}
+        with torch.no_grad():
+            fake = self.generator(self.latent(len(real))).to(real.dtype)
+        terms = {"adversarial": self.adversarial.discriminator(*self.judge(real, fake))}
+        for regularizer in self.regularizers:
+            terms[regularizer.name] = regularizer(self.discriminator, real, fake)
+        return terms
+
+    def judge(self, real: Tensor, fake: Tensor) -> tuple[Tensor, Tensor]:
+        """The discriminator's outputs on real and on fake samples, in one pass where that is the same."""
+        if self.separate_passes:
+            return self.discriminator(real), self.discriminator(fake)
+        return self.discriminator(torch.cat([real, fake])).chunk(2)
+
+    def latent(self, n: int, rng: torch.Generator | None = None) -> Tensor:
+        """Latents :math:`z \\sim N(0, I)`, ``(n, latent_dim)``."""
+        return normal(n, self.generator.latent_dim, device=self.device, rng=rng)
+
+    def sample(self, n: int, rng: torch.Generator | None = None, batch_size: int = 500) -> Tensor:
+        """Draw ``n`` samples in evaluation mode, ``batch_size`` at a time, on the game's device."""
+        z = self.latent(n, rng)
+        with self.evaluating():
+            return torch.cat([self.generator(part).float() for part in z.split(batch_size)])
+
+
+class MLPGenerator(nn.Module):
+    """Two hidden layers of rectifiers, ``(N, latent_dim)`` -> ``(N, *shape)`` in [-1, 1].
+
+    The paper's generator of MNIST digits, with tanh for its sigmoid because our pixels lie in [-1, 1].
+
+    Source: Goodfellow et al. 2014, section 5 (1,200 units in the authors' published settings).
+    """
+
+    def __init__(
+        self, latent_dim: int = 100, width: int = 1200, shape: tuple[int, ...] = (1, 32, 32)
+    ) -> None:
+        super().__init__()
+        self.latent_dim = latent_dim
+        self.layers = nn.Sequential(
+            nn.Linear(latent_dim, width),
+            nn.ReLU(inplace=True),
+            nn.Linear(width, width),
+            nn.ReLU(inplace=True),
+            nn.Linear(width, math.prod(shape)),
+            nn.Tanh(),
+            nn.Unflatten(1, shape),
+        )
+
+    def forward(self, z: Tensor) -> Tensor:
+        return self.layers(z)
+
+
+class Maxout(nn.Module):
+    """The largest of ``pieces`` linear maps per unit, ``(N, inputs)`` -> ``(N, units)`` (Goodfellow 2013)."""
+
+    def __init__(self, inputs: int, units: int, pieces: int = 5) -> None:
+        super().__init__()
+        self.pieces = pieces
+        self.linear = nn.Linear(inputs, units * pieces)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.linear(x).unflatten(1, (-1, self.pieces)).amax(dim=2)
+
+
+class MLPDiscriminator(nn.Module):
+    """Two maxout layers with dropout, images ``(N, *shape)`` -> logits ``(N,)``.
+
+    Source: Goodfellow et al. 2014, section 5 (240 units of 5 pieces in the authors' published settings).
+    """
+
+    def __init__(self, width: int = 240, shape: tuple[int, ...] = (1, 32, 32), pieces: int = 5) -> None:
+        super().__init__()
+        self.layers = nn.Sequential(
+            nn.Flatten(),
+            nn.Dropout(0.2),
+            Maxout(math.prod(shape), width, pieces),
+            nn.Dropout(0.5),
+            Maxout(width, width, pieces),
+            nn.Dropout(0.5),
+            nn.Linear(width, 1),
+            nn.Flatten(0),
+        )
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.layers(x)
+
+
+@system(
+    name="gan",
+    title="Generative adversarial network (MLP)",
+    paper="Goodfellow et al. 2014, Generative Adversarial Nets",
+    lectures=(
+        "UBC: Generative Adversarial Networks",
+        "MIT: GAN algorithm annotated",
+        "Aalto",
+        "OUC",
+        "Purdue",
+    ),
+    notebook="06_dcgan_mnist.ipynb",
+)
+def recipe(budget: Budget, data: Images | None = None) -> Experiment:
+    """The first GAN on digits: multilayer perceptrons, the non-saturating loss, k = 1."""
+    from ganlib.models.recipes import adam, digit_report, image_data
+
+    images = image_data(data, budget)
+    shape = tuple(images.images.shape[1:])
+    game = GAN(
+        MLPGenerator(width=budget.pick(smoke=64, cpu=1200, gpu=1200), shape=shape),
+        MLPDiscriminator(width=budget.pick(smoke=16, cpu=240, gpu=240), shape=shape),
+        NonSaturating(),
+    )
+    return Experiment(
+        game,
+        images,
+        Settings(
+            optimizers={"discriminator": adam(2e-4, 0.5), "generator": adam(2e-4, 0.5)},
+            batch_size=budget.pick(smoke=16, cpu=128, gpu=100),
+            ema={"generator": 0.999},
+            log_every=budget.pick(smoke=2, cpu=50, gpu=100),
+        ),
+        steps=budget.pick(smoke=6, cpu=6000, gpu=60_000),
+        evaluate=digit_report(data, budget),
+        notes=("Adam and an averaged generator in place of the paper's momentum SGD.",),
+    )

@@ -1,0 +1,255 @@
+"""Runs as folders: train into one, read it back, and keep the table of measured figures.
+
+A run's folder holds ``samples.png``, ``history.json``, ``metrics.json`` and ``checkpoint.safetensors``. The
+``results/`` folder holds runs without their checkpoints, and the table that notebooks and README quote.
+"""
+
+from __future__ import annotations
+
+import json
+import platform
+import shlex
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from ganlib import __version__, systems
+from ganlib.random import place
+from ganlib.training import Budget, Experiment, History, Trainer, checkpoint
+
+SAMPLES_SEED = 0
+RESULT_SEEDS = (0, 1, 2)
+
+
+@dataclass(frozen=True)
+class Run:
+    """What to train, and into which folder; ``command`` is the line that does it.
+
+    Attributes:
+        system: registered name.
+        budget: smoke, cpu or gpu.
+        seed: of weights, data order and noise.
+        out: the run's folder.
+        data: name of a torchvision set, None for the recipe's own.
+        root: folder of that set.
+        size: side to which the set's images are resized.
+        steps: rounds in place of the recipe's, None to keep them.
+    """
+
+    system: str
+    budget: Budget
+    seed: int = 0
+    out: Path = Path("runs")
+    data: str | None = None
+    root: Path | None = None
+    size: int = 32
+    steps: int | None = None
+
+    @property
+    def command(self) -> str:
+        words = ["ganlib", "train", self.system, "--budget", self.budget.value, "--seed", str(self.seed)]
+        if self.data is not None:
+            words += ["--data", self.data, "--size", str(self.size)]
+        if self.steps is not None:
+            words += ["--steps", str(self.steps)]
+        return shlex.join(words)
+
+    def experiment(self) -> Experiment:
+        """Set the run up. Raises ValueError for an unknown system or data set."""
+        chosen = systems.get(self.system)
+        images = None
+        if self.data is not None:
+            from ganlib import data
+
+            images = data.images(self.data, root=self.root or "data", size=self.size)
+        experiment = chosen.experiment(self.budget, self.seed, images)
+        return experiment if self.steps is None else replace(experiment, steps=self.steps)
+
+
+def train(run: Run, *, resume: bool = False, overwrite: bool = False, progress: bool = True) -> bool:
+    """Train ``run`` and write its folder; False if Ctrl-C stopped it early, the folder being complete even so.
+
+    Raises:
+        ValueError: if the folder holds a run and neither ``resume`` nor ``overwrite`` is set.
+    """
+    begun = any((run.out / name).exists() for name in (checkpoint.NAME, checkpoint.PREVIOUS, "metrics.json"))
+    if begun and not (resume or overwrite):
+        raise ValueError(
+            f"{run.out} holds a run already: add --resume or --overwrite, or choose another --out"
+        )
+    if begun and resume and (run.out / "metrics.json").exists():
+        before = _description(run.out)
+        if (before["system"], before["budget"]) != (run.system, run.budget.value):
+            raise ValueError(
+                f"{run.out} holds a run of {before['system']} at budget {before['budget']}, "
+                f"not {run.system} at {run.budget.value}"
+            )
+    experiment = run.experiment()
+    trainer = Trainer(experiment.game, experiment.data, experiment.settings, out=run.out, progress=progress)
+    if resume:
+        trainer.resume()
+    trainer.fit(experiment.steps)
+    if trainer.rank == 0:
+        write(run, trainer, experiment)
+    if place()[1] > 1:
+        trainer.fabric.barrier()
+    return not trainer.interrupted
+
+
+def write(run: Run, trainer: Trainer, experiment: Experiment) -> None:
+    """Write samples, history and metrics of a trained run into its folder."""
+    run.out.mkdir(parents=True, exist_ok=True)
+    save_grid(trainer.sample(64, SAMPLES_SEED), run.out / "samples.png")
+    trainer.history.save(run.out / "history.json")
+    with trainer.averaged() as game:
+        metrics = {} if experiment.evaluate is None else experiment.evaluate(game)
+    description = {
+        "system": run.system,
+        "budget": run.budget.value,
+        "seed": run.seed,
+        "steps": trainer.step,
+        "seconds": round(trainer.history[-1]["seconds"], 1) if len(trainer.history) else 0.0,
+        "command": run.command,
+        "metrics": metrics,
+        "data": {"name": run.data, "size": run.size, "root": None if run.root is None else str(run.root)},
+        "notes": list(experiment.notes),
+        "device": trainer.device.type,
+        "precision": trainer.precision,
+        "processes": trainer.world,
+        "threads": torch.get_num_threads(),
+        "versions": {
+            "ganlib": __version__,
+            "python": platform.python_version(),
+            "torch": torch.__version__.split("+")[0],
+        },
+    }
+    _write_json(run.out / "metrics.json", description)
+
+
+def read(folder: str | Path) -> tuple[Run, Experiment, int]:
+    """The run in ``folder``, its experiment with the trained (averaged) weights loaded, and the step.
+
+    Raises:
+        ValueError: if the folder holds no run, or its checkpoint is not usable.
+    """
+    folder = Path(folder)
+    about = _description(folder)
+    data = about["data"]
+    run = Run(
+        about["system"],
+        Budget(about["budget"]),
+        about["seed"],
+        folder,
+        data["name"],
+        None if data["root"] is None else Path(data["root"]),
+        data["size"],
+    )
+    experiment = run.experiment()
+    step = checkpoint.load_run(experiment.game, folder)
+    return run, experiment, step
+
+
+def evaluate(folder: str | Path) -> dict[str, float]:
+    """Compute the metrics of the run in ``folder`` again and put them into its ``metrics.json``."""
+    run, experiment, _ = read(folder)
+    metrics = {} if experiment.evaluate is None else experiment.evaluate(experiment.game)
+    _write_json(run.out / "metrics.json", {**_description(run.out), "metrics": metrics})
+    return metrics
+
+
+def save_grid(images: torch.Tensor, path: str | Path) -> None:
+    """Write images ``(N, C, H, W)`` in [-1, 1] as one PNG, eight to a row."""
+    from torchvision.utils import save_image
+
+    save_image((images.clamp(-1, 1) + 1) / 2, path, nrow=8, padding=2, pad_value=0.5)
+
+
+def reproduce(
+    names: list[str] | None = None, seeds: tuple[int, ...] = RESULT_SEEDS, folder: str | Path = "results"
+) -> bool:
+    """Run the stored experiments again, at the ``cpu`` budget, and write ``results/`` with its table.
+
+    Each goes to ``results/NAME/seedK``; a run that was cut off is resumed. The first seed's averaged weights
+    are kept in half precision as ``weights.safetensors``, for notebooks that skip training. False if
+    interrupted.
+    """
+    folder = Path(folder)
+    for name in names or [s.name for s in systems.all_systems()]:
+        for seed in seeds:
+            run = Run(systems.get(name).name, Budget.CPU, seed, folder / name / f"seed{seed}")
+            # A finished run has no checkpoint: that is how a cut-off one is told from it.
+            resume = (run.out / checkpoint.NAME).exists()
+            if not train(run, resume=resume, overwrite=True):
+                return False
+            if seed == seeds[0]:
+                _, experiment, _ = read(run.out)
+                checkpoint.save_weights(experiment.game, run.out / "weights.safetensors")
+            for file in (checkpoint.NAME, checkpoint.PREVIOUS):
+                (run.out / file).unlink(missing_ok=True)
+    (folder / "README.md").write_text(results_table(folder), encoding="utf-8")
+    return True
+
+
+def results_table(folder: str | Path) -> str:
+    """The Markdown page of all runs in a results folder."""
+    found = [
+        json.loads(p.read_text(encoding="utf-8")) for p in sorted(Path(folder).glob("*/seed*/metrics.json"))
+    ]
+    lines = [
+        "# Measured results",
+        "",
+        "Written by `ganlib reproduce`; each row is one run, with its samples, curve and settings in the",
+        "folder of its name. FID is between 10,000 samples and MNIST's training set on the embedded",
+        "classifier's features; the floor is the FID between MNIST's test and training sets. Class balance is",
+        "the total variation between the predicted classes of the samples and a uniform mix (0 is even).",
+        "Seconds are training alone.",
+        "",
+        "| system | seed | steps | seconds | FID | FID/floor | balance | rarest digit | threads | precision |",
+        "|---|--:|--:|--:|--:|--:|--:|--:|--:|---|",
+    ]
+    for run in found:
+        m: dict[str, Any] = run["metrics"]
+        lines.append(
+            f"| {run['system']} | {run['seed']} | {run['steps']} | {run['seconds']:.0f} | {m['fid']:.2f} | "
+            f"{m['fid_over_floor']:.1f} | {m['class_balance']:.3f} | {m['rarest_digit_share']:.1%} | "
+            f"{run['threads']} | {run['precision']} |"
+        )
+    return "\n".join([*lines, "", "Commands: `ganlib train SYSTEM --budget cpu --seed SEED`.", ""])
+
+
+def load_history(folder: str | Path) -> History:
+    """The history of a run's folder."""
+    return History.load(Path(folder) / "history.json")
+
+
+def describe(run: Run) -> dict[str, Any]:
+    """What a run would do, without doing it: players, parameters, data, steps."""
+    experiment = run.experiment()
+    settings = asdict(replace(experiment.settings, optimizers={}))
+    return {
+        "system": run.system,
+        "budget": run.budget.value,
+        "steps": experiment.steps,
+        "batch size": settings["batch_size"],
+        "data": " + ".join(
+            f"{tuple(t.shape)} {str(t.dtype).removeprefix('torch.')}" for t in experiment.data
+        ),
+        **{
+            f"{name} parameters": f"{sum(p.numel() for p in player.parameters()):,}"
+            for name, player in experiment.game.players.items()
+        },
+        "turns per step": ", ".join(f"{n} x {name}" for name, n in experiment.game.turns.items()),
+    }
+
+
+def _description(folder: Path) -> dict[str, Any]:
+    try:
+        return json.loads((folder / "metrics.json").read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise ValueError(f"{folder} holds no finished run (no readable metrics.json)") from error
+
+
+def _write_json(path: Path, content: dict[str, Any]) -> None:
+    path.write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")

@@ -1,0 +1,20 @@
+"""One trainer for every game: the Game contract, settings, history, checkpoints and budgets."""
+
+from ganlib.training.budget import Budget
+from ganlib.training.checkpoint import CheckpointError
+from ganlib.training.experiment import Experiment
+from ganlib.training.game import Game
+from ganlib.training.history import History
+from ganlib.training.settings import Settings
+from ganlib.training.trainer import NonFiniteLossError, Trainer
+
+__all__ = [
+    "Budget",
+    "CheckpointError",
+    "Experiment",
+    "Game",
+    "History",
+    "NonFiniteLossError",
+    "Settings",
+    "Trainer",
+]

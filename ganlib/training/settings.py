@@ -1,0 +1,65 @@
+"""Everything about a run that is neither the game nor the data."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field
+
+import torch
+from torch import nn
+
+OptimizerFactory = Callable[[Iterable[nn.Parameter]], torch.optim.Optimizer]
+
+
+@dataclass(frozen=True)
+class Settings:
+    """Settings of a :class:`ganlib.training.Trainer`.
+
+    Attributes:
+        optimizers: player's name -> what makes its optimizer from its parameters, such as
+            ``partial(torch.optim.Adam, lr=2e-4, betas=(0.5, 0.999))``.
+        batch_size: samples per step over all processes together; each of W processes takes a W-th.
+        ema: player's name -> decay of an exponential moving average of its weights, updated after each of
+            its steps, such as ``{"generator": 0.999}``. Averages are what ``Trainer.sample`` and the
+            checkpoints' readers use. Early on the decay is at most (1 + t) / (10 + t) at step t.
+        precision: ``"32-true"`` or ``"bf16-mixed"`` (Lightning Fabric's names); None takes bfloat16
+            autocast where the processor has instructions for it, and float32 elsewhere.
+        channels_last: keep images and convolution weights as NHWC in memory, which convolutions on a
+            processor and on tensor cores prefer.
+        seed: of the order of the data and of all random numbers.
+        log_every: rounds between rows of the history; the only moment when the host waits for the device.
+        checkpoint_every: rounds between checkpoints, None for one at the end only. Without an output folder
+            there are none.
+    """
+
+    optimizers: Mapping[str, OptimizerFactory]
+    batch_size: int = 64
+    ema: Mapping[str, float] = field(default_factory=dict)
+    precision: str | None = None
+    channels_last: bool = True
+    seed: int = 0
+    log_every: int = 50
+    checkpoint_every: int | None = 500
+
+    def __post_init__(self) -> None:
+        for name in ("batch_size", "log_every"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"{name} must be at least 1, got {getattr(self, name)}")
+        if self.checkpoint_every is not None and self.checkpoint_every < 1:
+            raise ValueError(f"checkpoint_every must be at least 1 or None, got {self.checkpoint_every}")
+        for player, decay in self.ema.items():
+            if not 0 <= decay < 1:
+                raise ValueError(f"ema decay of {player} must lie in [0, 1), got {decay}")
+        if self.precision not in (None, "32-true", "bf16-mixed"):
+            raise ValueError(f"precision must be None, '32-true' or 'bf16-mixed', got {self.precision!r}")
+
+
+def best_precision(device: torch.device) -> str:
+    """``"bf16-mixed"`` where the device multiplies bfloat16 in hardware, else ``"32-true"``."""
+    if device.type == "cuda":
+        return "bf16-mixed" if torch.cuda.is_bf16_supported(including_emulation=False) else "32-true"
+    if device.type == "cpu":
+        # Emulated bfloat16 is slower than float32, so ask for the instructions by name.
+        can = torch.cpu.get_capabilities() if hasattr(torch.cpu, "get_capabilities") else {}
+        return "bf16-mixed" if can.get("avx512_bf16") or can.get("amx_bf16") else "32-true"
+    return "32-true"

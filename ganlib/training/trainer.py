@@ -1,0 +1,438 @@
+"""The one training loop: it plays every game of the lectures."""
+
+from __future__ import annotations
+
+import copy
+import logging
+import os
+import signal
+import threading
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from types import FrameType
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from ganlib.random import place
+from ganlib.training import checkpoint
+from ganlib.training.distributed import average_gradients, synchronize_batch_norm_
+from ganlib.training.game import Game
+from ganlib.training.history import History
+from ganlib.training.settings import Settings, best_precision
+
+Callback = Callable[["Trainer"], None]
+
+
+class NonFiniteLossError(FloatingPointError):
+    """A loss became infinite or NaN; the weights are past use, the last checkpoint is not."""
+
+
+class Trainer:
+    """Plays a game on data: whose turn, which batch, one optimiser step, and everything around it.
+
+    ``fit(steps)`` plays until round ``steps``, counted from the beginning. So calling it again continues
+    where the last call stopped, and a run that was killed, resumed and fitted to the same ``steps`` ends
+    with the same weights as one left alone.
+
+    Device, precision and several processes come from Lightning Fabric: under
+    ``torchrun --nproc-per-node 2`` each process takes half of every batch and all end with equal weights.
+    Random numbers come from a state of the trainer's own, seeded by the settings; torch's global state is
+    given back as it was. Ctrl-C (or the notebook's stop button) ends ``fit`` after the current round.
+
+    Args:
+        game: who plays; moved to the device, in place.
+        data: tensors with one row per sample, the images first; moved to the device whole. A single tensor
+            will do. Each step of each player takes the next ``batch_size`` rows of a shuffled epoch.
+        settings: optimizers, batch size, averages, precision, seed, intervals.
+        out: folder for checkpoints, None to keep none.
+        callbacks: called with the trainer after each row of the history, on one process, such as a live
+            plot. They may sample: it does not change the run.
+        progress: show a progress bar.
+        accelerator: ``"cpu"``, ``"cuda"``, ``"mps"``; None takes CUDA where it is there, else the CPU.
+
+    Attributes:
+        step: rounds played so far.
+        history: mean losses per log interval.
+        averages: player's name -> module with the moving average of its weights.
+        interrupted: whether the last ``fit`` was stopped by Ctrl-C.
+        finished: whether the ``fit`` under way has played its last round; for callbacks.
+
+    Raises:
+        ValueError: if players, optimizers, averages, data or batch size do not fit together.
+    """
+
+    def __init__(
+        self,
+        game: Game,
+        data: Tensor | Sequence[Tensor],
+        settings: Settings,
+        *,
+        out: str | Path | None = None,
+        callbacks: Sequence[Callback] = (),
+        progress: bool = True,
+        accelerator: str | None = None,
+    ) -> None:
+        self.fabric = _fabric(settings, accelerator)
+        self.device: torch.device = self.fabric.device
+        self.rank, self.world = place()
+        self.settings = settings
+        self.callbacks = tuple(callbacks)
+        self.progress = progress and self.rank == 0
+        self.out = None if out is None else Path(out)
+
+        data = (data,) if isinstance(data, Tensor) else tuple(data)
+        _check(game, data, settings, self.world)
+        layout = torch.channels_last if settings.channels_last else torch.contiguous_format
+        self.data = tuple(
+            t.to(self.device, memory_format=layout) if t.ndim == 4 else t.to(self.device) for t in data
+        )
+        self.game = game.to(self.device, memory_format=layout)
+        synchronize_batch_norm_(game)
+        self.optimizers = {
+            name: settings.optimizers[name](game.players[name].parameters()) for name in game.turns
+        }
+        self.averages = {
+            name: copy.deepcopy(game.players[name]).requires_grad_(False).eval() for name in settings.ema
+        }
+        self.history = History()
+        self.step = 0
+        self.interrupted = self.finished = False
+        self._batches = 0
+        self._averaged = dict.fromkeys(settings.ema, 0)
+        self._seconds = 0.0
+        self._sums: dict[str, Tensor] = {}
+        self._counts: dict[str, int] = {}
+        with _kept_random_state(self.device):
+            torch.manual_seed(settings.seed)
+            self._random = _random_state(self.device)
+
+    # Playing
+
+    def fit(self, steps: int) -> History:
+        """Play until round ``steps`` and return the history.
+
+        Raises:
+            NonFiniteLossError: at the next log interval after a loss became infinite or NaN.
+        """
+        from tqdm.auto import tqdm
+
+        self.interrupted = self.finished = False
+        self.game.train()
+        start = time.perf_counter()
+        with (
+            _kept_random_state(self.device),
+            _interruptible() as asked_to_stop,
+            tqdm(total=steps, initial=self.step, disable=not self.progress, unit="step") as bar,
+        ):
+            _set_random_state(self._random, self.device)
+            while self.step < steps and not self.interrupted:
+                self._round()
+                bar.update()
+                due = self.step % self.settings.log_every == 0
+                # Processes must stop at the same round, and agreeing costs a message.
+                self.interrupted = asked_to_stop() if self.world == 1 else due and self._any(asked_to_stop())
+                self.finished = last = self.step == steps or self.interrupted
+                save = self.settings.checkpoint_every and self.step % self.settings.checkpoint_every == 0
+                if due or last or save:
+                    self._seconds += time.perf_counter() - start
+                    self._random = _random_state(self.device)
+                    if due or last:
+                        self._log()
+                        bar.set_postfix({k: f"{v:.3g}" for k, v in list(self.history[-1].items())[2:6]})
+                    self._check_finite()
+                    if last or save:
+                        self.save()
+                    if (due or last) and self.rank == 0:
+                        self._call_back()
+                    start = time.perf_counter()
+        return self.history
+
+    def _round(self) -> None:
+        for player, turns in self.game.turns.items():
+            for _ in range(turns):
+                self._turn(player)
+        self.step += 1
+
+    def _turn(self, player: str) -> None:
+        """One optimiser step of one player: the only place where weights move."""
+        module, optimizer = self.game.players[player], self.optimizers[player]
+        optimizer.zero_grad(set_to_none=True)
+        with self.fabric.autocast():
+            terms = self.game.loss(player, self._next_batch())
+        torch.stack([term.float() for term in terms.values()]).sum().backward()
+        average_gradients(module)
+        optimizer.step()
+        self.game.after_step(player)
+        if player in self.averages:
+            self._average(player)
+        for name, term in terms.items():
+            key, value = f"{player}/{name}", term.detach().float()
+            self._sums[key] = self._sums[key] + value if key in self._sums else value
+            self._counts[key] = self._counts.get(key, 0) + 1
+
+    def _next_batch(self) -> tuple[Tensor, ...]:
+        """This process's rows of the next batch; the order depends on the seed and the epoch alone."""
+        size, rows = self.settings.batch_size, len(self.data[0])
+        epoch, position = divmod(self._batches, rows // size)
+        if position == 0 or not hasattr(self, "_order"):
+            shuffle = torch.Generator().manual_seed(self.settings.seed * 1_000_003 + epoch)
+            self._order = torch.randperm(rows, generator=shuffle).to(self.device)
+        self._batches += 1
+        own = size // self.world
+        first = position * size + self.rank * own
+        chosen = self._order[first : first + own]
+        return tuple(tensor[chosen] for tensor in self.data)
+
+    @torch.no_grad()
+    def _average(self, player: str) -> None:
+        self._averaged[player] += 1
+        t = self._averaged[player]
+        decay = min(self.settings.ema[player], (1 + t) / (10 + t))
+        for average, current in _pairs(self.averages[player], self.game.players[player]):
+            if average.is_floating_point():
+                average.lerp_(current, 1 - decay)
+            else:
+                average.copy_(current)
+
+    # Reporting
+
+    def _log(self) -> None:
+        if not self._sums:
+            return
+        means = torch.stack([total / self._counts[name] for name, total in self._sums.items()])
+        if self.world > 1:
+            torch.distributed.all_reduce(means)
+            means /= self.world
+        values = dict(zip(self._sums, means.tolist(), strict=True))
+        self.history.append({"step": self.step, "seconds": round(self._seconds, 3), **values})
+        self._sums, self._counts = {}, {}
+
+    def _check_finite(self) -> None:
+        """Refuse to go on, and to overwrite a good checkpoint, with losses that are not numbers."""
+        pending = {name: float(total) for name, total in self._sums.items()}
+        for name, value in {**(self.history[-1] if len(self.history) else {}), **pending}.items():
+            if not abs(value) < float("inf"):
+                raise NonFiniteLossError(
+                    f"{name} is {value} at step {self.step}: a loss is no longer finite. Lower the learning "
+                    "rate or look at the last good samples; the newest checkpoint is from before this."
+                )
+
+    def _call_back(self) -> None:
+        for callback in self.callbacks:
+            callback(self)
+        _set_random_state(self._random, self.device)
+
+    def _any(self, flag: bool) -> bool:
+        votes = torch.tensor(float(flag), device=self.device)
+        torch.distributed.all_reduce(votes)
+        return bool(votes > 0)
+
+    # Looking at the result
+
+    @contextmanager
+    def averaged(self) -> Iterator[Game]:
+        """The game with each player's averaged weights in place of its current ones, inside the block."""
+        self._swap()
+        try:
+            yield self.game
+        finally:
+            self._swap()
+
+    @torch.no_grad()
+    def _swap(self) -> None:
+        for player, average in self.averages.items():
+            for a, b in _pairs(average, self.game.players[player]):
+                kept = a.clone()
+                a.copy_(b)
+                b.copy_(kept)
+
+    def sample(self, n: int, seed: int = 0) -> Tensor:
+        """Draw ``n`` samples with the averaged weights; one ``seed`` gives the same latents each time."""
+        with self.averaged() as game:
+            return game.sample(n, rng=torch.Generator().manual_seed(seed))
+
+    # Keeping and resuming
+
+    def save(self) -> None:
+        """Write a checkpoint into ``out``; does nothing without an output folder."""
+        if self.out is not None and self.rank == 0:
+            checkpoint.save(self.out, self._tensors(), self._metadata())
+        if self.world > 1:
+            self.fabric.barrier()
+
+    def resume(self) -> bool:
+        """Continue from the newest sound checkpoint in ``out``; False if there is none to continue from.
+
+        Raises:
+            CheckpointError: if the checkpoints there are damaged or belong to another game or other settings.
+        """
+        if self.out is None or not any(
+            (self.out / n).exists() for n in (checkpoint.NAME, checkpoint.PREVIOUS)
+        ):
+            return False
+        tensors, metadata = checkpoint.load(self.out)
+        if metadata["settings"] != self._fingerprint():
+            raise checkpoint.CheckpointError(
+                f"the checkpoint in {self.out} was made with {metadata['settings']}, this run has "
+                f"{self._fingerprint()}"
+            )
+        try:
+            self.game.load_state_dict(checkpoint.under("game", tensors))
+            for name, average in self.averages.items():
+                average.load_state_dict(checkpoint.under(f"ema.{name}", tensors))
+            for name, optimizer in self.optimizers.items():
+                _load_optimizer(optimizer, checkpoint.under(f"optimizer.{name}", tensors))
+        except (RuntimeError, KeyError) as error:
+            raise checkpoint.CheckpointError(
+                f"the checkpoint in {self.out} is of another game: {error}"
+            ) from error
+        self._random = checkpoint.under("random", tensors)
+        self._sums = {k: v.to(self.device) for k, v in checkpoint.under("sums", tensors).items()}
+        self._counts = metadata["counts"]
+        self.step, self._batches, self._seconds = metadata["step"], metadata["batches"], metadata["seconds"]
+        self._averaged = metadata["averaged"]
+        self.history = History(metadata["history"])
+        self.__dict__.pop("_order", None)
+        return True
+
+    def _tensors(self) -> dict[str, Tensor]:
+        tensors = checkpoint.prefixed("game", self.game.state_dict())
+        for name, average in self.averages.items():
+            tensors |= checkpoint.prefixed(f"ema.{name}", average.state_dict())
+        for name, optimizer in self.optimizers.items():
+            for index, state in optimizer.state_dict()["state"].items():
+                tensors |= checkpoint.prefixed(f"optimizer.{name}.{index}", state)
+        return tensors | checkpoint.prefixed("random", self._random) | checkpoint.prefixed("sums", self._sums)
+
+    def _metadata(self) -> dict[str, Any]:
+        return {
+            "step": self.step,
+            "batches": self._batches,
+            "seconds": self._seconds,
+            "averaged": self._averaged,
+            "counts": self._counts,
+            "settings": self._fingerprint(),
+            "history": self.history.rows,
+        }
+
+    def _fingerprint(self) -> dict[str, Any]:
+        """What must not change between a checkpoint and its resumption for the run to be the same run."""
+        s = self.settings
+        return {
+            "seed": s.seed,
+            "batch_size": s.batch_size,
+            "precision": self.precision,
+            "ema": dict(s.ema),
+        }
+
+    @property
+    def precision(self) -> str:
+        """The precision in force, which the settings may leave open."""
+        return self.settings.precision or best_precision(self.device)
+
+
+def _fabric(settings: Settings, accelerator: str | None) -> Any:
+    from lightning_fabric import Fabric
+
+    # Fabric announces its choice of precision for every trainer, which a notebook shows in red.
+    logging.getLogger("lightning_fabric").setLevel(logging.WARNING)
+
+    accelerator = accelerator or ("cuda" if torch.cuda.is_available() else "cpu")
+    local = int(os.environ.get("LOCAL_WORLD_SIZE", 1))
+    nodes = int(os.environ.get("WORLD_SIZE", 1)) // local
+    fabric = Fabric(
+        accelerator=accelerator,
+        devices=local,
+        num_nodes=nodes,
+        strategy="ddp" if local * nodes > 1 else "auto",
+        precision=settings.precision or best_precision(torch.device(accelerator)),
+    )
+    fabric.launch()
+    return fabric
+
+
+def _check(game: Game, data: tuple[Tensor, ...], settings: Settings, world: int) -> None:
+    if set(settings.optimizers) != set(game.turns):
+        raise ValueError(
+            f"settings.optimizers must name the players {sorted(game.turns)}, "
+            f"got {sorted(settings.optimizers)}"
+        )
+    if not set(settings.ema) <= set(game.turns):
+        raise ValueError(
+            f"settings.ema must name players among {sorted(game.turns)}, got {sorted(settings.ema)}"
+        )
+    lengths = {len(tensor) for tensor in data}
+    if len(lengths) != 1:
+        raise ValueError(f"data must be tensors with one row per sample each, got lengths {sorted(lengths)}")
+    if settings.batch_size > lengths.pop():
+        raise ValueError(f"batch_size {settings.batch_size} exceeds the {len(data[0])} samples of data")
+    if settings.batch_size % world:
+        raise ValueError(f"batch_size {settings.batch_size} must divide among {world} processes")
+
+
+def _pairs(a: nn.Module, b: nn.Module) -> Iterator[tuple[Tensor, Tensor]]:
+    yield from zip(a.parameters(), b.parameters(), strict=True)
+    yield from zip(a.buffers(), b.buffers(), strict=True)
+
+
+def _load_optimizer(optimizer: torch.optim.Optimizer, tensors: dict[str, Tensor]) -> None:
+    saved = optimizer.state_dict()
+    state: dict[int, dict[str, Tensor]] = {}
+    parameters = [p for group in optimizer.param_groups for p in group["params"]]
+    for name, tensor in tensors.items():
+        index, key = name.split(".", 1)
+        like = parameters[int(index)]
+        if tensor.shape == like.shape:
+            # Fused optimisers walk memory, so moments must lie in memory as their weights do.
+            tensor = torch.empty_like(like, requires_grad=False).copy_(tensor)
+        state.setdefault(int(index), {})[key] = tensor
+    optimizer.load_state_dict({**saved, "state": state})
+
+
+# Random state and interruption
+
+
+def _random_state(device: torch.device) -> dict[str, Tensor]:
+    state = {"cpu": torch.get_rng_state()}
+    if device.type == "cuda":
+        state["cuda"] = torch.cuda.get_rng_state(device)
+    return state
+
+
+def _set_random_state(state: dict[str, Tensor], device: torch.device) -> None:
+    torch.set_rng_state(state["cpu"])
+    if device.type == "cuda" and "cuda" in state:
+        torch.cuda.set_rng_state(state["cuda"], device)
+
+
+@contextmanager
+def _kept_random_state(device: torch.device) -> Iterator[None]:
+    before = _random_state(device)
+    try:
+        yield
+    finally:
+        _set_random_state(before, device)
+
+
+@contextmanager
+def _interruptible() -> Iterator[Callable[[], bool]]:
+    """Turn the first Ctrl-C into a request to stop after this round; a second one interrupts at once."""
+    asked = False
+
+    def ask(number: int, frame: FrameType | None) -> None:
+        nonlocal asked
+        asked = True
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+
+    if threading.current_thread() is not threading.main_thread():
+        yield lambda: False
+        return
+    before = signal.signal(signal.SIGINT, ask)
+    try:
+        yield lambda: asked
+    finally:
+        signal.signal(signal.SIGINT, before)
