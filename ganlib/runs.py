@@ -21,6 +21,7 @@ from ganlib.training import Budget, Experiment, History, Trainer, checkpoint
 
 SAMPLES_SEED = 0
 RESULT_SEEDS = (0, 1, 2)
+FILES = ("samples.png", "history.json", "metrics.json")
 
 
 @dataclass(frozen=True)
@@ -51,7 +52,7 @@ class Run:
     def command(self) -> str:
         words = ["ganlib", "train", self.system, "--budget", self.budget.value, "--seed", str(self.seed)]
         if self.data is not None:
-            words += ["--data", self.data, "--size", str(self.size)]
+            words += ["--data", self.data, "--root", "DIR", "--size", str(self.size)]
         if self.steps is not None:
             words += ["--steps", str(self.steps)]
         return shlex.join(words)
@@ -63,18 +64,18 @@ class Run:
         if self.data is not None:
             from ganlib import data
 
-            images = data.images(self.data, root=self.root or "data", size=self.size)
+            images = data.images(self.data, root=self.root or Path("data"), size=self.size)
         experiment = chosen.experiment(self.budget, self.seed, images)
         return experiment if self.steps is None else replace(experiment, steps=self.steps)
 
 
 def train(run: Run, *, resume: bool = False, overwrite: bool = False, progress: bool = True) -> bool:
-    """Train ``run`` and write its folder; False if Ctrl-C stopped it early, the folder being complete even so.
+    """Train ``run`` and write its folder; False if Ctrl-C stopped it early, and all is written even then.
 
     Raises:
         ValueError: if the folder holds a run and neither ``resume`` nor ``overwrite`` is set.
     """
-    begun = any((run.out / name).exists() for name in (checkpoint.NAME, checkpoint.PREVIOUS, "metrics.json"))
+    begun = checkpoint.exists(run.out) or (run.out / "metrics.json").exists()
     if begun and not (resume or overwrite):
         raise ValueError(
             f"{run.out} holds a run already: add --resume or --overwrite, or choose another --out"
@@ -87,9 +88,14 @@ def train(run: Run, *, resume: bool = False, overwrite: bool = False, progress: 
                 f"not {run.system} at {run.budget.value}"
             )
     experiment = run.experiment()
+    run.out.mkdir(parents=True, exist_ok=True)
     trainer = Trainer(experiment.game, experiment.data, experiment.settings, out=run.out, progress=progress)
     if resume:
         trainer.resume()
+    elif trainer.rank == 0:
+        checkpoint.remove(run.out)
+        for name in FILES:
+            (run.out / name).unlink(missing_ok=True)
     trainer.fit(experiment.steps)
     if trainer.rank == 0:
         write(run, trainer, experiment)
@@ -100,7 +106,6 @@ def train(run: Run, *, resume: bool = False, overwrite: bool = False, progress: 
 
 def write(run: Run, trainer: Trainer, experiment: Experiment) -> None:
     """Write samples, history and metrics of a trained run into its folder."""
-    run.out.mkdir(parents=True, exist_ok=True)
     save_grid(trainer.sample(64, SAMPLES_SEED), run.out / "samples.png")
     trainer.history.save(run.out / "history.json")
     with trainer.averaged() as game:
@@ -176,18 +181,16 @@ def reproduce(
     interrupted.
     """
     folder = Path(folder)
-    for name in names or [s.name for s in systems.all_systems()]:
+    for system in [systems.get(name) for name in names] if names else systems.all_systems():
         for seed in seeds:
-            run = Run(systems.get(name).name, Budget.CPU, seed, folder / name / f"seed{seed}")
+            run = Run(system.name, Budget.CPU, seed, folder / system.name / f"seed{seed}")
             # A finished run has no checkpoint: that is how a cut-off one is told from it.
-            resume = (run.out / checkpoint.NAME).exists()
-            if not train(run, resume=resume, overwrite=True):
+            if not train(run, resume=checkpoint.exists(run.out), overwrite=True):
                 return False
             if seed == seeds[0]:
                 _, experiment, _ = read(run.out)
                 checkpoint.save_weights(experiment.game, run.out / "weights.safetensors")
-            for file in (checkpoint.NAME, checkpoint.PREVIOUS):
-                (run.out / file).unlink(missing_ok=True)
+            checkpoint.remove(run.out)
     (folder / "README.md").write_text(results_table(folder), encoding="utf-8")
     return True
 
@@ -202,14 +205,14 @@ def results_table(folder: str | Path) -> str:
         "",
         "Written by `ganlib reproduce`; each row is one run, with its samples, curve and settings in the",
         "folder of its name. FID is between 10,000 samples and MNIST's training set on the embedded",
-        "classifier's features; the floor is the FID between MNIST's test and training sets. Class balance is",
-        "the total variation between the predicted classes of the samples and a uniform mix (0 is even).",
+        "classifier's features; the floor is the FID between MNIST's test and training sets. Balance is the",
+        "total variation between the predicted classes of the samples and a uniform mix (0 is even).",
         "Seconds are training alone.",
         "",
-        "| system | seed | steps | seconds | FID | FID/floor | balance | rarest digit | threads | precision |",
+        "| system | seed | steps | seconds | FID | FID/floor | balance | rarest | threads | precision |",
         "|---|--:|--:|--:|--:|--:|--:|--:|--:|---|",
     ]
-    for run in found:
+    for run in (r for r in found if "fid" in r["metrics"]):
         m: dict[str, Any] = run["metrics"]
         lines.append(
             f"| {run['system']} | {run['seed']} | {run['steps']} | {run['seconds']:.0f} | {m['fid']:.2f} | "

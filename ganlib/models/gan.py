@@ -48,7 +48,7 @@ class GAN(Game):
         n_critic: discriminator steps per generator step.
 
     Raises:
-        ValueError: if ``n_critic`` is less than 1, or a regularizer meets a discriminator with batch norm.
+        ValueError: if ``n_critic`` is less than 1, or two terms of the discriminator's loss share a name.
 
     Source: Goodfellow et al. 2014, Algorithm 1 (its k is ``n_critic``). Lectures: all five.
     """
@@ -64,6 +64,9 @@ class GAN(Game):
         super().__init__()
         if n_critic < 1:
             raise ValueError(f"n_critic must be at least 1, got {n_critic}")
+        names = ["adversarial", *(regularizer.name for regularizer in regularizers)]
+        if len(set(names)) < len(names):
+            raise ValueError(f"the terms of a loss need distinct names, got {names}")
         self.generator = generator
         self.discriminator = discriminator
         self.adversarial = loss

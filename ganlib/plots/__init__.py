@@ -6,6 +6,7 @@ Colours are Okabe and Ito's palette, which people with the common kinds of colou
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from itertools import cycle
 from typing import TYPE_CHECKING
 
 from matplotlib import pyplot as plt
@@ -53,7 +54,7 @@ def curves(
     if ax is None:
         ax = plt.subplots(figsize=(6, 3.2), layout="constrained")[1]
     names = [n for n in history.names if n not in ("step", "seconds")] if names is None else names
-    for name, colour in zip(names, PALETTE, strict=False):
+    for name, colour in zip(names, cycle(PALETTE), strict=False):
         ax.plot(history["step"], history[name], label=name, color=colour)
     ax.set(title=title, xlabel="step", ylabel=ylabel)
     ax.legend(frameon=False)

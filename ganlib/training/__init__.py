@@ -5,7 +5,7 @@ from ganlib.training.checkpoint import CheckpointError
 from ganlib.training.experiment import Experiment
 from ganlib.training.game import Game
 from ganlib.training.history import History
-from ganlib.training.settings import Settings
+from ganlib.training.settings import LinearDecay, Settings
 from ganlib.training.trainer import NonFiniteLossError, Trainer
 
 __all__ = [
@@ -14,6 +14,7 @@ __all__ = [
     "Experiment",
     "Game",
     "History",
+    "LinearDecay",
     "NonFiniteLossError",
     "Settings",
     "Trainer",

@@ -31,10 +31,11 @@ class CheckpointError(ValueError):
 def save(folder: Path, tensors: dict[str, Tensor], metadata: dict[str, Any]) -> None:
     """Write a checkpoint into ``folder`` atomically and keep the one before it."""
     folder.mkdir(parents=True, exist_ok=True)
-    tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
-    partial = folder / f".{NAME}.{os.getpid()}"
-    text = json.dumps({**metadata, "crc32": _checksum(tensors)})
-    save_file(tensors, partial, metadata={"ganlib": text})
+    # Cloned, because safetensors refuses tensors that share memory, as tied weights do.
+    tensors = {name: tensor.detach().cpu().contiguous().clone() for name, tensor in tensors.items()}
+    partial = folder / f".{NAME}.partial"
+    text = json.dumps(metadata)
+    save_file(tensors, partial, metadata={"ganlib": text, "crc32": str(_checksum(text, tensors))})
     with partial.open("rb+") as file:
         os.fsync(file.fileno())
     current = folder / NAME
@@ -75,13 +76,14 @@ def read(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
     """
     try:
         with safe_open(path, framework="pt") as file:
-            metadata = json.loads((file.metadata() or {})["ganlib"])
+            header = file.metadata() or {}
+            text, crc = header["ganlib"], header["crc32"]
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (not a dict)
     except (SafetensorError, OSError, KeyError, ValueError) as error:
         raise CheckpointError(f"{path.name} is truncated or no checkpoint ({error})") from error
-    if metadata.get("crc32") != _checksum(tensors):
+    if crc != str(_checksum(text, tensors)):
         raise CheckpointError(f"{path.name} is damaged (its checksum does not match)")
-    return tensors, metadata
+    return tensors, json.loads(text)
 
 
 def load_run(game: nn.Module, folder: str | Path) -> int:
@@ -134,8 +136,19 @@ def under(prefix: str, tensors: dict[str, Tensor]) -> dict[str, Tensor]:
     return {k[len(prefix) + 1 :]: v for k, v in tensors.items() if k.startswith(f"{prefix}.")}
 
 
-def _checksum(tensors: dict[str, Tensor]) -> int:
-    crc = 0
+def remove(folder: Path) -> None:
+    """Delete every checkpoint in ``folder``, half-written ones too."""
+    for name in (NAME, PREVIOUS, f".{NAME}.partial"):
+        (folder / name).unlink(missing_ok=True)
+
+
+def exists(folder: Path) -> bool:
+    """Whether ``folder`` holds a checkpoint, sound or not."""
+    return any((folder / name).exists() for name in (NAME, PREVIOUS))
+
+
+def _checksum(text: str, tensors: dict[str, Tensor]) -> int:
+    crc = zlib.crc32(text.encode())
     for name in sorted(tensors):
         crc = zlib.crc32(name.encode(), crc)
         crc = zlib.crc32(tensors[name].contiguous().reshape(-1).view(torch.uint8).numpy(), crc)

@@ -12,6 +12,25 @@ OptimizerFactory = Callable[[Iterable[nn.Parameter]], torch.optim.Optimizer]
 
 
 @dataclass(frozen=True)
+class LinearDecay:
+    """1 up to step ``start``, then falling on a line to 0 at step ``end``.
+
+    Late in a short run a falling rate does what many more steps at a constant one would: it lets the players
+    settle where they circle.
+    """
+
+    start: int
+    end: int
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.start < self.end:
+            raise ValueError(f"need 0 <= start < end, got start={self.start}, end={self.end}")
+
+    def __call__(self, step: int) -> float:
+        return min(1.0, max(0.0, (self.end - step) / (self.end - self.start)))
+
+
+@dataclass(frozen=True)
 class Settings:
     """Settings of a :class:`ganlib.training.Trainer`.
 
@@ -24,9 +43,11 @@ class Settings:
             checkpoints' readers use. Early on the decay is at most (1 + t) / (10 + t) at step t.
         precision: ``"32-true"`` or ``"bf16-mixed"`` (Lightning Fabric's names); None takes bfloat16
             autocast where the processor has instructions for it, and float32 elsewhere.
+        schedule: step -> factor on every learning rate, such as ``LinearDecay(3000, 6000)``; None for a
+            constant rate.
         channels_last: keep images and convolution weights as NHWC in memory, which convolutions on a
             processor and on tensor cores prefer.
-        seed: of the order of the data and of all random numbers.
+        seed: of the order of the data and of all random numbers; not negative.
         log_every: rounds between rows of the history; the only moment when the host waits for the device.
         checkpoint_every: rounds between checkpoints, None for one at the end only. Without an output folder
             there are none.
@@ -36,6 +57,7 @@ class Settings:
     batch_size: int = 64
     ema: Mapping[str, float] = field(default_factory=dict)
     precision: str | None = None
+    schedule: Callable[[int], float] | None = None
     channels_last: bool = True
     seed: int = 0
     log_every: int = 50
@@ -45,6 +67,8 @@ class Settings:
         for name in ("batch_size", "log_every"):
             if getattr(self, name) < 1:
                 raise ValueError(f"{name} must be at least 1, got {getattr(self, name)}")
+        if self.seed < 0:
+            raise ValueError(f"seed must not be negative, got {self.seed}")
         if self.checkpoint_every is not None and self.checkpoint_every < 1:
             raise ValueError(f"checkpoint_every must be at least 1 or None, got {self.checkpoint_every}")
         for player, decay in self.ema.items():

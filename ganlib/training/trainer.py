@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import json
 import logging
 import os
 import signal
@@ -17,7 +18,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from ganlib.random import place
+from ganlib.random import derived_seed, place
 from ganlib.training import checkpoint
 from ganlib.training.distributed import average_gradients, synchronize_batch_norm_
 from ganlib.training.game import Game
@@ -92,12 +93,16 @@ class Trainer:
         )
         self.game = game.to(self.device, memory_format=layout)
         synchronize_batch_norm_(game)
+        if self.world > 1:
+            for tensor in game.state_dict().values():
+                torch.distributed.broadcast(tensor, 0)
         self.optimizers = {
             name: settings.optimizers[name](game.players[name].parameters()) for name in game.turns
         }
         self.averages = {
             name: copy.deepcopy(game.players[name]).requires_grad_(False).eval() for name in settings.ema
         }
+        self._rates = {n: [group["lr"] for group in o.param_groups] for n, o in self.optimizers.items()}
         self.history = History()
         self.step = 0
         self.interrupted = self.finished = False
@@ -107,7 +112,7 @@ class Trainer:
         self._sums: dict[str, Tensor] = {}
         self._counts: dict[str, int] = {}
         with _kept_random_state(self.device):
-            torch.manual_seed(settings.seed)
+            torch.manual_seed(derived_seed(settings.seed, 1))
             self._random = _random_state(self.device)
 
     # Playing
@@ -134,7 +139,8 @@ class Trainer:
                 bar.update()
                 due = self.step % self.settings.log_every == 0
                 # Processes must stop at the same round, and agreeing costs a message.
-                self.interrupted = asked_to_stop() if self.world == 1 else due and self._any(asked_to_stop())
+                stop = asked_to_stop() if self.world == 1 else due and self._any(asked_to_stop())
+                self.interrupted = stop and self.step < steps
                 self.finished = last = self.step == steps or self.interrupted
                 save = self.settings.checkpoint_every and self.step % self.settings.checkpoint_every == 0
                 if due or last or save:
@@ -152,6 +158,11 @@ class Trainer:
         return self.history
 
     def _round(self) -> None:
+        if self.settings.schedule is not None:
+            factor = self.settings.schedule(self.step)
+            for player, optimizer in self.optimizers.items():
+                for group, rate in zip(optimizer.param_groups, self._rates[player], strict=True):
+                    group["lr"] = rate * factor
         for player, turns in self.game.turns.items():
             for _ in range(turns):
                 self._turn(player)
@@ -179,7 +190,7 @@ class Trainer:
         size, rows = self.settings.batch_size, len(self.data[0])
         epoch, position = divmod(self._batches, rows // size)
         if position == 0 or not hasattr(self, "_order"):
-            shuffle = torch.Generator().manual_seed(self.settings.seed * 1_000_003 + epoch)
+            shuffle = torch.Generator().manual_seed(derived_seed(self.settings.seed, 2, epoch))
             self._order = torch.randperm(rows, generator=shuffle).to(self.device)
         self._batches += 1
         own = size // self.world
@@ -212,13 +223,21 @@ class Trainer:
         self._sums, self._counts = {}, {}
 
     def _check_finite(self) -> None:
-        """Refuse to go on, and to overwrite a good checkpoint, with losses that are not numbers."""
+        """Refuse to go on, and to replace a good checkpoint, with losses or weights that are not numbers."""
         pending = {name: float(total) for name, total in self._sums.items()}
         for name, value in {**(self.history[-1] if len(self.history) else {}), **pending}.items():
             if not abs(value) < float("inf"):
                 raise NonFiniteLossError(
                     f"{name} is {value} at step {self.step}: a loss is no longer finite. Lower the learning "
                     "rate or look at the last good samples; the newest checkpoint is from before this."
+                )
+        # A gradient can be NaN under a finite loss, as that of a square root at zero is.
+        for player, module in self.game.players.items():
+            total = torch.stack([p.detach().float().sum() for p in module.parameters()]).sum()
+            if not abs(float(total)) < float("inf"):
+                raise NonFiniteLossError(
+                    f"the weights of {player} are {float(total)} at step {self.step}, under finite losses: a "
+                    "gradient was not finite. The newest checkpoint is from before this."
                 )
 
     def _call_back(self) -> None:
@@ -270,15 +289,13 @@ class Trainer:
         Raises:
             CheckpointError: if the checkpoints there are damaged or belong to another game or other settings.
         """
-        if self.out is None or not any(
-            (self.out / n).exists() for n in (checkpoint.NAME, checkpoint.PREVIOUS)
-        ):
+        if self.out is None or not checkpoint.exists(self.out):
             return False
         tensors, metadata = checkpoint.load(self.out)
-        if metadata["settings"] != self._fingerprint():
+        before, now = metadata["run"], self._fingerprint()
+        if changed := [f"{k} was {before.get(k)}, is {now[k]}" for k in now if before.get(k) != now[k]]:
             raise checkpoint.CheckpointError(
-                f"the checkpoint in {self.out} was made with {metadata['settings']}, this run has "
-                f"{self._fingerprint()}"
+                f"the checkpoint in {self.out} is of another run: {'; '.join(changed)}"
             )
         try:
             self.game.load_state_dict(checkpoint.under("game", tensors))
@@ -315,19 +332,25 @@ class Trainer:
             "seconds": self._seconds,
             "averaged": self._averaged,
             "counts": self._counts,
-            "settings": self._fingerprint(),
+            "run": self._fingerprint(),
             "history": self.history.rows,
         }
 
     def _fingerprint(self) -> dict[str, Any]:
         """What must not change between a checkpoint and its resumption for the run to be the same run."""
         s = self.settings
-        return {
-            "seed": s.seed,
+        fingerprint = {
+            "game": type(self.game).__name__,
+            "turns": dict(self.game.turns),
+            "data": [list(tensor.shape) for tensor in self.data],
+            "optimizers": {n: f"{type(o).__name__} {o.defaults}" for n, o in self.optimizers.items()},
+            "schedule": repr(s.schedule),
             "batch_size": s.batch_size,
-            "precision": self.precision,
             "ema": dict(s.ema),
+            "precision": self.precision,
+            "seed": s.seed,
         }
+        return json.loads(json.dumps(fingerprint))
 
     @property
     def precision(self) -> str:
