@@ -10,7 +10,7 @@ from ganlib.losses import NonSaturating
 from ganlib.models.gan import GAN
 from ganlib.models.recipes import adam, digit_report, image_data
 from ganlib.systems import system
-from ganlib.training import Budget, Experiment, Settings
+from ganlib.training import Budget, Experiment, LinearDecay, Settings
 
 if TYPE_CHECKING:
     from ganlib.data import Images
@@ -123,7 +123,7 @@ def initialize_(module: nn.Module) -> nn.Module:
     for layer in module.modules():
         if isinstance(layer, nn.Conv2d | nn.ConvTranspose2d):
             nn.init.normal_(layer.weight, 0.0, 0.02)
-        elif isinstance(layer, nn.BatchNorm2d):
+        elif isinstance(layer, nn.BatchNorm2d) and layer.affine:
             nn.init.normal_(layer.weight, 1.0, 0.02)
         else:
             continue
@@ -145,24 +145,37 @@ def initialize_(module: nn.Module) -> nn.Module:
     notebook="06_dcgan_mnist.ipynb",
 )
 def recipe(budget: Budget, data: Images | None = None) -> Experiment:
-    """DCGAN with the non-saturating loss and Adam (2e-4, beta1 0.5)."""
+    """DCGAN with the non-saturating loss; Adam at 2e-4 with beta1 0.5 on ``gpu``, a quicker one else."""
     images = image_data(data, budget)
     channels, size = images.images.shape[1:3]
     width = budget.pick(smoke=8, cpu=32, gpu=128)
+    latent_dim = budget.pick(smoke=64, cpu=64, gpu=100)
+    steps = budget.pick(smoke=6, cpu=5000, gpu=50_000)
+    slow = budget is Budget.GPU
     game = GAN(
-        Generator(width=width, channels=channels, size=size),
-        Discriminator(width=width, channels=channels, size=size),
-        NonSaturating(),
+        Generator(latent_dim, width, channels, size),
+        Discriminator(width, channels, size),
+        NonSaturating(real_label=1.0 if slow else 0.9),
     )
     return Experiment(
         game,
         images,
         Settings(
-            optimizers={"discriminator": adam(2e-4, 0.5), "generator": adam(2e-4, 0.5)},
+            optimizers={
+                "discriminator": adam(2e-4, 0.5) if slow else adam(1e-3, 0.5, 0.99),
+                "generator": adam(2e-4, 0.5) if slow else adam(4e-3, 0.5, 0.99),
+            },
             batch_size=budget.pick(smoke=16, cpu=64, gpu=128),
             ema={"generator": 0.999},
+            schedule=None if slow else LinearDecay(2 * steps // 5, steps),
             log_every=budget.pick(smoke=2, cpu=50, gpu=100),
         ),
-        steps=budget.pick(smoke=6, cpu=4500, gpu=50_000),
+        steps=steps,
         evaluate=digit_report(data, budget),
+        notes=()
+        if slow
+        else (
+            "For minutes in place of hours: Adam at 1e-3 (D) and 4e-3 (G), beta2 0.99, falling to zero over "
+            "the last three fifths; one-sided label smoothing 0.9; 64 latents; averaged generator weights.",
+        ),
     )

@@ -65,15 +65,13 @@ class WGAN(GAN):
     notebook="07_wgan_gp_mnist.ipynb",
 )
 def recipe(budget: Budget, data: Images | None = None) -> Experiment:
-    """Algorithm 1 as printed: RMSprop 5e-5, c = 0.01, n_critic = 5, m = 64."""
+    """Algorithm 1 on ``gpu``: RMSprop 5e-5, c = 0.01, n_critic = 5, m = 64. A tenfold rate else."""
     images = image_data(data, budget)
     channels, size = images.images.shape[1:3]
     width = budget.pick(smoke=8, cpu=32, gpu=128)
-    game = WGAN(
-        Generator(width=width, channels=channels, size=size),
-        Discriminator(width=width, channels=channels, size=size),
-    )
-    rmsprop = partial(torch.optim.RMSprop, lr=5e-5)
+    slow = budget is Budget.GPU
+    game = WGAN(Generator(100, width, channels, size), Discriminator(width, channels, size))
+    rmsprop = partial(torch.optim.RMSprop, lr=5e-5 if slow else 5e-4)
     return Experiment(
         game,
         images,
@@ -83,6 +81,7 @@ def recipe(budget: Budget, data: Images | None = None) -> Experiment:
             ema={"generator": 0.999},
             log_every=budget.pick(smoke=2, cpu=25, gpu=100),
         ),
-        steps=budget.pick(smoke=4, cpu=2500, gpu=100_000),
+        steps=budget.pick(smoke=4, cpu=1500, gpu=100_000),
         evaluate=digit_report(data, budget),
+        notes=() if slow else ("RMSprop at 5e-4 in place of 5e-5; averaged generator weights.",),
     )

@@ -9,6 +9,7 @@ import os
 import signal
 import threading
 import time
+import zlib
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -142,7 +143,8 @@ class Trainer:
                 stop = asked_to_stop() if self.world == 1 else due and self._any(asked_to_stop())
                 self.interrupted = stop and self.step < steps
                 self.finished = last = self.step == steps or self.interrupted
-                save = self.settings.checkpoint_every and self.step % self.settings.checkpoint_every == 0
+                every = self.settings.checkpoint_every
+                save = every is not None and self.step % every == 0
                 if due or last or save:
                     self._seconds += time.perf_counter() - start
                     self._random = _random_state(self.device)
@@ -233,10 +235,10 @@ class Trainer:
                 )
         # A gradient can be NaN under a finite loss, as that of a square root at zero is.
         for player, module in self.game.players.items():
-            total = torch.stack([p.detach().float().sum() for p in module.parameters()]).sum()
-            if not abs(float(total)) < float("inf"):
+            total = float(sum(parameter.detach().float().sum() for parameter in module.parameters()))
+            if not abs(total) < float("inf"):
                 raise NonFiniteLossError(
-                    f"the weights of {player} are {float(total)} at step {self.step}, under finite losses: a "
+                    f"the weights of {player} add up to {total} at step {self.step}, under finite losses: a "
                     "gradient was not finite. The newest checkpoint is from before this."
                 )
 
@@ -342,9 +344,9 @@ class Trainer:
         fingerprint = {
             "game": type(self.game).__name__,
             "turns": dict(self.game.turns),
-            "data": [list(tensor.shape) for tensor in self.data],
+            "data": [[*tensor.shape, _checksum(tensor[:256])] for tensor in self.data],
             "optimizers": {n: f"{type(o).__name__} {o.defaults}" for n, o in self.optimizers.items()},
-            "schedule": repr(s.schedule),
+            "schedule": getattr(s.schedule, "__qualname__", repr(s.schedule)),
             "batch_size": s.batch_size,
             "ema": dict(s.ema),
             "precision": self.precision,
@@ -395,6 +397,10 @@ def _check(game: Game, data: tuple[Tensor, ...], settings: Settings, world: int)
         raise ValueError(f"batch_size {settings.batch_size} exceeds the {len(data[0])} samples of data")
     if settings.batch_size % world:
         raise ValueError(f"batch_size {settings.batch_size} must divide among {world} processes")
+
+
+def _checksum(tensor: Tensor) -> int:
+    return zlib.crc32(tensor.cpu().contiguous().reshape(-1).view(torch.uint8).numpy())
 
 
 def _pairs(a: nn.Module, b: nn.Module) -> Iterator[tuple[Tensor, Tensor]]:
