@@ -69,7 +69,7 @@ def recipe(budget: Budget, data: Images | None = None) -> Experiment:
         notes=()
         if slow
         else (
-            "For minutes in place of hours: two critic steps per generator step, not five; Adam at 2e-3 with betas "
-            "(0, 0.99), falling to zero over the second half; 64 latents; averaged generator weights.",
+            "For minutes in place of hours: two critic steps per generator step, not five; Adam at 2e-3 with "
+            "betas (0, 0.99), falling to zero over the second half; 64 latents; averaged generator weights.",
         ),
     )
