@@ -54,7 +54,7 @@ def read_idx(path: Path) -> np.ndarray:
 
 
 def idx_bytes(array: np.ndarray) -> bytes:
-    """The IDX file of an array of bytes: magic number 0, 0, 8 (unsigned byte), rank; sizes big-endian; data."""
+    """The IDX file of an array of bytes: 0, 0, 8 for unsigned bytes, rank; sizes big-endian; data."""
     return bytes([0, 0, 8, array.ndim]) + struct.pack(f">{array.ndim}I", *array.shape) + array.tobytes()
 
 

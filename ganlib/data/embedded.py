@@ -7,7 +7,7 @@ one memory-mapped file in the user's cache folder; later uses only convert bytes
 
 import lzma
 import os
-import tempfile
+import uuid
 import zlib
 from concurrent.futures import ThreadPoolExecutor
 from functools import lru_cache
@@ -22,7 +22,7 @@ ASSETS = Path(__file__).parent / "assets"
 COUNTS = {"train": 60_000, "test": 10_000}
 TOTAL = sum(COUNTS.values())
 PIXELS = 28 * 28
-# CRC-32 of each split's pixels and labels, in the file's order: a cache with a hole in it is noticed in milliseconds.
+# CRC-32 of each split's pixels and labels: a cache with a hole in it is noticed within milliseconds.
 CRC32 = {"train": (0xF3639B56, 0xBA07E8EF), "test": (0xE4CA5F57, 0xEE8604D9)}
 
 
@@ -72,7 +72,7 @@ def mnist(split: str = "train", size: int = 32) -> Images:
 
 
 def cache_file() -> Path:
-    """Where the decoded bytes are kept: ``mnist-<CRC>.npy`` in ``$GANLIB_CACHE``, else in the user's cache folder."""
+    """Where decoded bytes are kept: ``mnist-<CRC>.npy`` in ``$GANLIB_CACHE`` or the user's cache folder."""
     folder = os.environ.get("GANLIB_CACHE")
     if not folder:
         from platformdirs import user_cache_dir
@@ -115,14 +115,13 @@ def _is_intact(data: np.ndarray) -> bool:
 def _store(path: Path, data: np.ndarray) -> None:
     """Write under a name of our own, then rename: another process sees the whole file or none."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=path.stem, suffix=".tmp")
+    temporary = path.with_name(f"{path.stem}-{uuid.uuid4().hex}.tmp")
     try:
-        with os.fdopen(handle, "wb") as file:
+        with open(temporary, "xb") as file:
             np.save(file, data)
         os.replace(temporary, path)
-    except BaseException:
-        Path(temporary).unlink(missing_ok=True)
-        raise
+    finally:
+        temporary.unlink(missing_ok=True)
 
 
 def decode() -> np.ndarray:

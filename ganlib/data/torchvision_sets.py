@@ -4,11 +4,11 @@ import difflib
 import inspect
 import os
 from collections.abc import Mapping
+from numbers import Integral
 from typing import Any
 
 import torch
 from torch import Tensor
-from torch.nn import functional as F
 
 from ganlib.data.embedded import Images
 
@@ -98,6 +98,8 @@ def _open(cls: type, root: str, split: str, download: bool, options: dict[str, A
         raise ValueError(f"download must be False for {cls.__name__}, which torchvision cannot fetch")
     try:
         return cls(**(arguments | options))
+    except TypeError as error:
+        raise ValueError(f"options must name what {cls.__name__} needs: {error}") from error
     except (RuntimeError, OSError) as error:
         if download:
             raise
@@ -111,7 +113,7 @@ def _pair(name: str, sample: Any) -> tuple[Any, int]:
 
     if isinstance(sample, tuple) and len(sample) == 2 and isinstance(sample[0], Image.Image):
         image, label = sample
-        if isinstance(label, int) or (isinstance(label, Tensor) and label.ndim == 0):
+        if isinstance(label, Integral) or (isinstance(label, Tensor) and label.ndim == 0):
             return image, int(label)
     raise ValueError(
         f"name must be a set of images with a class each, which {name!r} is not as it was opened"
@@ -120,12 +122,9 @@ def _pair(name: str, sample: Any) -> tuple[Any, int]:
 
 def _tensor(image: Any, size: int | None) -> Tensor:
     """``(C, H, W)`` float32 in [-1, 1]."""
-    from torchvision.transforms.functional import center_crop, pil_to_tensor
+    from torchvision.transforms.functional import center_crop, pil_to_tensor, resize
 
     pixels = pil_to_tensor(image).float()
-    if size is not None and pixels.shape[1:] != (size, size):
-        scale = size / min(pixels.shape[1:])
-        shape = [max(size, round(side * scale)) for side in pixels.shape[1:]]
-        pixels = F.interpolate(pixels[None], shape, mode="bilinear", antialias=True)[0]
-        pixels = center_crop(pixels, [size, size])
+    if size is not None:
+        pixels = center_crop(resize(pixels, [size], antialias=True), [size, size])
     return pixels.div_(127.5).sub_(1).clamp_(-1, 1)
