@@ -44,7 +44,7 @@ def recipe(budget: Budget, data: Images | None = None) -> Experiment:
     channels, size = images.images.shape[1:3]
     width = budget.pick(smoke=8, cpu=32, gpu=128)
     latent_dim = budget.pick(smoke=64, cpu=64, gpu=128)
-    steps = budget.pick(smoke=4, cpu=3600, gpu=100_000)
+    steps = budget.pick(smoke=4, cpu=3000, gpu=100_000)
     slow = budget is Budget.GPU
     optimizer = adam(1e-4, 0.0, 0.9) if slow else adam(2e-3, 0.0, 0.99)
     game = GAN(
