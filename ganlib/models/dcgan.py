@@ -150,7 +150,7 @@ def recipe(budget: Budget, data: Images | None = None) -> Experiment:
     channels, size = images.images.shape[1:3]
     width = budget.pick(smoke=8, cpu=32, gpu=128)
     latent_dim = budget.pick(smoke=64, cpu=64, gpu=100)
-    steps = budget.pick(smoke=6, cpu=5000, gpu=50_000)
+    steps = budget.pick(smoke=6, cpu=5600, gpu=50_000)
     slow = budget is Budget.GPU
     game = GAN(
         Generator(latent_dim, width, channels, size),

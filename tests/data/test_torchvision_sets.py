@@ -87,10 +87,48 @@ class Toy(datasets.VisionDataset):
         return Image.new("L", (4, 4), self.value), np.int64(3)
 
 
+class Mixed(datasets.VisionDataset):
+    """Colour first, then grey; ``train`` and ``download`` are known to the class that it inherits from."""
+
+    def __init__(self, root, train=True, download=False):
+        super().__init__(root)
+        self.shades = [("RGB", (255, 0, 0)), ("L", 255)] if train else [("L", 0)]
+        if not download:
+            raise RuntimeError("Dataset not found.")
+
+    def __len__(self):
+        return len(self.shades)
+
+    def __getitem__(self, index):
+        mode, colour = self.shades[index]
+        return Image.new(mode, (4, 4), colour), index
+
+
+class Letters(Mixed):
+    """As EMNIST has it: a ``split`` of its own, which is none of train and test, and the rest as keywords."""
+
+    def __init__(self, root, split, **kwargs):
+        assert split == "letters"
+        super().__init__(root, **kwargs)
+
+
 @pytest.fixture
 def toy(monkeypatch):
-    monkeypatch.setattr(datasets, "Toy", Toy, raising=False)
-    monkeypatch.setattr(datasets, "__all__", (*datasets.__all__, "Toy"))
+    for cls in (Toy, Mixed, Letters):
+        monkeypatch.setattr(datasets, cls.__name__, cls, raising=False)
+    monkeypatch.setattr(datasets, "__all__", (*datasets.__all__, "Toy", "Mixed", "Letters"))
+
+
+def test_the_first_image_decides_between_grey_and_colour(toy, tmp_path):
+    result = images("mixed", tmp_path, download=True)
+    assert result.images[:, :, 0, 0].tolist() == [[1, -1, -1], [1, 1, 1]]
+
+
+def test_arguments_that_only_the_parent_class_names(toy, tmp_path):
+    options = {"split": "letters"}
+    assert images("letters", tmp_path, download=True, options=options).images.shape == (2, 3, 4, 4)
+    test = images("letters", tmp_path, split="test", download=True, options=options)
+    assert test.images.shape == (1, 1, 4, 4)
 
 
 def test_sets_with_split_instead_of_train(toy, tmp_path):
