@@ -207,7 +207,7 @@ def test_two_processes_may_race(tmp_path):
         assert child.stdout.readline() == "ready\n"
     go.touch()
     for child in children:
-        out, err = child.communicate(timeout=60)
+        out, err = child.communicate(timeout=300)
         assert (out.strip(), err) == (expected(), "")
     (path,) = folder.iterdir()  # one file, and none of the temporary ones
     assert np.array_equal(np.load(path), embedded.decode())
@@ -218,7 +218,7 @@ def test_a_folder_that_cannot_be_written(tmp_path):
     (tmp_path / "file").touch()
     (tmp_path / "go").touch()
     child = start(tmp_path / "go", tmp_path / "file" / "cache")
-    out, err = child.communicate(timeout=60)
+    out, err = child.communicate(timeout=300)
     assert (out.split(), err) == (["ready", expected()], "")
 
 
