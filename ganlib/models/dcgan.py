@@ -138,9 +138,9 @@ def initialize_(module: nn.Module) -> nn.Module:
     paper="Radford et al. 2015, Unsupervised Representation Learning with Deep Convolutional GANs",
     lectures=(
         "UBC: Architectures",
-        "Aalto: Deep Convolutional GAN",
-        "OUC: DCGAN & tricks",
-        "MIT: MNIST example",
+        "Aalto: Deep Convolutional GAN (DCGAN)",
+        "OUC: DCGAN&tricks",
+        "MIT: Running example: MNIST",
     ),
     notebook="06_dcgan_mnist.ipynb",
 )

@@ -1,0 +1,5 @@
+# breaks: discriminator_loss
+# Ascends: the negative loss.
+# %% discriminator_loss
+def discriminator_loss(real_logits, fake_logits):
+    return -(F.softplus(-real_logits).mean() + F.softplus(fake_logits).mean())

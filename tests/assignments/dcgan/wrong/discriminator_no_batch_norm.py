@@ -1,0 +1,12 @@
+# breaks: discriminator
+# No batch norm.
+# %% discriminator
+def build_discriminator(width=32):
+    return nn.Sequential(
+        nn.Conv2d(1, width, 4, stride=2, padding=1),
+        nn.LeakyReLU(0.2),
+        nn.Conv2d(width, 2 * width, 4, stride=2, padding=1, bias=False),
+        nn.LeakyReLU(0.2),
+        nn.Conv2d(2 * width, 1, 7),
+        nn.Flatten(0),
+    )

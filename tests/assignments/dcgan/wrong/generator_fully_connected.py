@@ -1,0 +1,15 @@
+# breaks: generator
+# A fully connected layer at the bottom.
+# %% generator
+def build_generator(latent_dim=64, width=32):
+    return nn.Sequential(
+        nn.Linear(latent_dim, 2 * width * 49, bias=False),
+        nn.Unflatten(1, (2 * width, 7, 7)),
+        nn.BatchNorm2d(2 * width),
+        nn.ReLU(),
+        nn.ConvTranspose2d(2 * width, width, 4, stride=2, padding=1, bias=False),
+        nn.BatchNorm2d(width),
+        nn.ReLU(),
+        nn.ConvTranspose2d(width, 1, 4, stride=2, padding=1),
+        nn.Tanh(),
+    )

@@ -1,0 +1,10 @@
+# breaks: initialization
+# Leaves the biases of the convolutions as they are.
+# %% initialization
+def initialize_(module):
+    for layer in module.modules():
+        if isinstance(layer, (nn.Conv2d, nn.ConvTranspose2d)):
+            nn.init.normal_(layer.weight, 0.0, 0.02)
+        elif isinstance(layer, nn.BatchNorm2d):
+            nn.init.normal_(layer.weight, 1.0, 0.02)
+            nn.init.zeros_(layer.bias)

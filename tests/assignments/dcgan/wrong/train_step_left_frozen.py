@@ -1,0 +1,16 @@
+# breaks: train_step
+# Freezes D in G's turn and does not thaw it.
+# %% train_step
+def train_step(generator, discriminator, g_optimizer, d_optimizer, real, latent, d_loss, g_loss):
+    fake = generator(latent(len(real))).detach()
+    loss_d = d_loss(discriminator(real), discriminator(fake))
+    d_optimizer.zero_grad()
+    loss_d.backward()
+    d_optimizer.step()
+
+    discriminator.requires_grad_(False)
+    loss_g = g_loss(discriminator(generator(latent(len(real)))))
+    g_optimizer.zero_grad()
+    loss_g.backward()
+    g_optimizer.step()
+    return loss_d.item(), loss_g.item()

@@ -1,0 +1,94 @@
+"""The DCGAN homework's own tests: what they accept and refuse, and that a mistake costs its own part only."""
+
+import json
+from pathlib import Path
+
+import harness
+import pytest
+
+NOTEBOOK = harness.SOURCE / "dcgan" / "dcgan.ipynb"
+HERE = Path(__file__).parent / "dcgan"
+WRONG, RIGHT = harness.load_variants(HERE / "wrong"), harness.load_variants(HERE / "right")
+PARTS = {
+    "generator": 6,
+    "discriminator": 6,
+    "initialization": 4,
+    "discriminator_loss": 5,
+    "generator_loss": 4,
+    "train_step": 9,
+    "fit": 10,
+}
+
+# Two steps instead of a training: test_cycle.py measures at full length whether a loop trains well. Here the
+# cells must still run, and fit-loop judges the loop as ever.
+SHORT = {
+    "fit-fid": [("STEPS, BAR = 700, 400.0", "STEPS, BAR = 2, 1e9"), ("2000", "250")],
+    "fit-digits": [("> 0.005", "> -1"), ("> 1900", "> 0")],
+}
+
+
+def lost(replacements):
+    return harness.lost(NOTEBOOK, harness.grade(NOTEBOOK, replacements, SHORT))
+
+
+def names(variants):
+    return [variant.name for variant in variants]
+
+
+def test_the_solution_gets_full_marks():
+    report = harness.run(NOTEBOOK, {}, SHORT)
+    assert report.errors == {}
+    assert sum(report.points.values()) == sum(PARTS.values())
+
+
+def test_the_released_skeleton_gets_nothing():
+    assert lost(harness.skeleton(NOTEBOOK)) == PARTS
+
+
+@pytest.mark.parametrize("variant", WRONG, ids=names(WRONG))
+def test_a_mistake_costs_its_own_part_and_no_other(variant):
+    assert set(lost(variant.replacements)) == variant.breaks
+
+
+@pytest.mark.parametrize("variant", RIGHT, ids=names(RIGHT))
+def test_another_style_gets_full_marks(variant):
+    report = harness.run(NOTEBOOK, variant.replacements, SHORT)
+    assert report.errors == {}
+
+
+def test_a_part_solved_alone_gets_its_points():
+    skeleton = harness.skeleton(NOTEBOOK)
+    for part in PARTS:
+        alone = {cell: source for cell, source in skeleton.items() if cell != part}
+        assert part not in lost(alone), f"{part} depends on another part"
+
+
+@pytest.mark.parametrize(
+    "source",
+    [
+        "def discriminator_loss(real_logits, fake_logits:\n    return 0",
+        "raise RuntimeError('at definition')",
+        "import sys\n\nsys.exit(1)",
+    ],
+    ids=["syntax error", "exception", "exit"],
+)
+def test_a_cell_that_crashes_costs_its_part(source):
+    assert lost({"discriminator_loss": source}) == {"discriminator_loss": 5}
+
+
+def test_every_part_has_its_mistakes():
+    assert set().union(*(variant.breaks for variant in WRONG)) == set(PARTS)
+
+
+def test_every_test_cell_is_locked_worth_points_and_teaches():
+    cells = json.loads(NOTEBOOK.read_text(encoding="utf-8"))["cells"]
+    graded = [c for c in cells if c["metadata"].get("nbgrader", {}).get("grade") and c["cell_type"] == "code"]
+    assert {harness.part(c["metadata"]["nbgrader"]["grade_id"]) for c in graded} == set(PARTS)
+    for cell in graded:
+        source, meta = "".join(cell["source"]), cell["metadata"]["nbgrader"]
+        assert meta["locked"] and meta["points"] > 0 and not meta["solution"]
+        visible, hidden = source.split("### BEGIN HIDDEN TESTS")
+        assert "check" in visible and "check" in hidden, meta["grade_id"]
+        assert "check_same" not in hidden.replace("check_log", ""), (
+            "a hidden test must not print what it expected"
+        )

@@ -1,0 +1,90 @@
+"""The harness grades as nbgrader does, and no submission reaches another."""
+
+import json
+
+import harness
+import pytest
+
+
+@pytest.fixture
+def notebook(tmp_path):
+    """A solution cell that defines f, and three test cells of 1, 2 and 4 points."""
+
+    def cell(grade_id, source, points=None):
+        meta = {"grade_id": grade_id, "grade": points is not None, "solution": points is None}
+        meta |= {} if points is None else {"points": points}
+        return {
+            "cell_type": "code",
+            "metadata": {"nbgrader": meta},
+            "source": source.splitlines(keepends=True),
+        }
+
+    cells = [
+        cell("f", "def f():\n    ### BEGIN SOLUTION\n    return 1\n    ### END SOLUTION"),
+        cell("f-runs", "f()", 1),
+        cell("f-value", "assert f() == 1", 2),
+        cell("other-part", "LIMIT = 3\nassert LIMIT", 4),
+    ]
+    path = tmp_path / "tiny.ipynb"
+    path.write_text(json.dumps({"cells": cells}), encoding="utf-8")
+    return path
+
+
+@pytest.mark.parametrize(
+    ("source", "lost"),
+    [
+        ("def f():\n    return 1", {}),
+        ("def f():\n    return 2", {"f": 2}),
+        ("def f(:", {"f": 3}),
+        ("raise SystemExit", {"f": 3}),
+        ("import sys\n\n\ndef f():\n    print('!', file=sys.stderr)\n    return 1", {"f": 3}),
+        ("import os\n\n\ndef f():\n    os.write(2, b'from C')\n    return 1", {"f": 3}),
+        ("import sys\n\n\ndef f():\n    print('to stdout')\n    return 1", {}),
+    ],
+    ids=["right", "wrong", "syntax", "exit", "stderr", "stderr of C", "stdout"],
+)
+def test_a_test_cell_counts_whole_or_not_at_all(notebook, source, lost):
+    assert harness.lost(notebook, harness.grade(notebook, {"f": source})) == lost
+
+
+def test_the_skeleton_raises_where_the_solution_was(notebook):
+    assert harness.skeleton(notebook) == {"f": "def f():\n    raise NotImplementedError"}
+    assert harness.lost(notebook, harness.grade(notebook, harness.skeleton(notebook))) == {"f": 3}
+
+
+def test_a_submission_leaves_nothing_behind(notebook):
+    vandal = "import torch, json\n\ntorch.relu = json.loads = None\n\n\ndef f():\n    return 2"
+    assert harness.lost(notebook, harness.grade(notebook, {"f": vandal})) == {"f": 2}
+    clean = "import torch, json\n\n\ndef f():\n    return 1 if torch.relu and json.loads else 2"
+    assert harness.lost(notebook, harness.grade(notebook, {"f": clean})) == {}
+
+
+def test_an_endless_submission_is_ended(notebook):
+    with pytest.raises(TimeoutError, match="no grade after"):
+        harness.grade(notebook, {"f": "while True:\n    pass"}, timeout=0.5)
+    assert harness.lost(notebook, harness.grade(notebook)) == {}
+
+
+def test_edits_change_one_copy(notebook):
+    edited = harness.grade(notebook, edits={"other-part": [("LIMIT = 3", "LIMIT = 0")]})
+    assert harness.lost(notebook, edited) == {"other": 4}
+    assert harness.lost(notebook, harness.grade(notebook)) == {}
+
+
+def test_what_does_not_fit_the_notebook_is_refused(notebook):
+    with pytest.raises(ValueError, match="no solution cell 'g'"):
+        harness.grade(notebook, {"g": ""})
+    with pytest.raises(ValueError, match="no solution cell 'f-value'"):
+        harness.grade(notebook, {"f-value": ""})
+    with pytest.raises(ValueError, match="'LIMIT = 9' does not occur"):
+        harness.grade(notebook, edits={"other-part": [("LIMIT = 9", "")]})
+
+
+def test_a_variant_file_is_read_by_cells(tmp_path):
+    (tmp_path / "name.py").write_text(
+        "# breaks: f, g\n# What is wrong.\n# %% f\nx = 1\n# %% g\ny = 2\n", encoding="utf-8"
+    )
+    (variant,) = harness.load_variants(tmp_path)
+    assert variant.name == "name" and variant.note == "What is wrong."
+    assert variant.breaks == {"f", "g"}
+    assert variant.replacements == {"f": "x = 1\n", "g": "y = 2\n"}

@@ -1,0 +1,22 @@
+# breaks: critic
+# Dropout makes the values random.
+# %% critic
+class Critic(nn.Module):
+    def __init__(self, width):
+        super().__init__()
+        self.layers = nn.Sequential(
+            nn.Conv2d(1, width, 4, stride=2, padding=1),
+            nn.LeakyReLU(0.2),
+            nn.Conv2d(width, 2 * width, 4, stride=2, padding=1),
+            nn.LeakyReLU(0.2),
+            nn.Dropout(0.3),
+            nn.Flatten(),
+            nn.Linear(2 * width * 7 * 7, 1),
+        )
+
+    def forward(self, x):
+        return self.layers(x).squeeze(1)
+
+
+def build_critic(width=32):
+    return Critic(width)
