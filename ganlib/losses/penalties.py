@@ -107,7 +107,8 @@ def clip_weights_(module: nn.Module, bound: float) -> None:
     """Clamp every parameter of ``module`` to [-bound, bound], in place.
 
     With all weights in a box the critic is K-Lipschitz for some K that depends on the box and the
-    architecture: crude, as the paper says itself, and it drives most weights to the box's edges.
+    architecture: crude, as the paper says itself, and it drives many weights to the box's edges. Batch-norm
+    scales are parameters too and are clamped from about 1 to ``bound``, as Algorithm 1 has it.
 
     Raises:
         ValueError: if ``bound`` is not positive.

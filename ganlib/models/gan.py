@@ -174,9 +174,9 @@ class MLPDiscriminator(nn.Module):
     lectures=(
         "UBC: Generative Adversarial Networks",
         "MIT: GAN algorithm annotated",
-        "Aalto",
-        "OUC",
-        "Purdue",
+        "Aalto: Generative adversarial networks (GAN)",
+        "OUC: Minimax Game",
+        "Purdue: Generative Adversarial Networks",
     ),
     notebook="06_dcgan_mnist.ipynb",
 )

@@ -57,10 +57,10 @@ class WGAN(GAN):
     paper="Arjovsky et al. 2017, Wasserstein Generative Adversarial Networks",
     lectures=(
         "MIT: W-GAN algorithm annotated",
-        "UBC: Algorithm 1",
+        "UBC: Wasserstein GANs",
         "Aalto: Wasserstein GAN",
         "OUC: WGAN",
-        "Purdue: WGAN",
+        "Purdue: Wasserstein GAN (WGAN)",
     ),
     notebook="07_wgan_gp_mnist.ipynb",
 )
