@@ -1,4 +1,4 @@
-# One pass of D over real and fake, D frozen in G's turn, latents drawn at the start, epochs by permutation.
+# One pass of D over real and fake in the step, D frozen in G's turn, latents drawn at the start; epochs by permutation.
 # %% train_step
 def train_step(generator, discriminator, g_optimizer, d_optimizer, real, latent, d_loss, g_loss):
     n = real.size(0)
@@ -30,8 +30,7 @@ def fit(generator, discriminator, loss, images, latent, steps, batch_size, lr):
         chosen, order = order[:batch_size], order[batch_size:]
         with torch.no_grad():
             fake = generator(latent(batch_size))
-        real_logits, fake_logits = discriminator(torch.cat([images[chosen], fake])).chunk(2)
-        d_value = loss.discriminator(real_logits, fake_logits)
+        d_value = loss.discriminator(discriminator(images[chosen]), discriminator(fake))
         d_adam.zero_grad()
         d_value.backward()
         d_adam.step()
