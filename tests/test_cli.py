@@ -134,7 +134,7 @@ def test_sample_draws_what_training_showed(trained, tmp_path):
     """The same averaged weights and latents as samples.png."""
     assert main(["sample", str(trained), "--out", str(tmp_path / "grid.png")]) == 0
     with Image.open(tmp_path / "grid.png") as new, Image.open(trained / "samples.png") as old:
-        new, old = (torch.from_numpy(np.asarray(image)).float() for image in (new, old))
+        new, old = (torch.from_numpy(np.array(image)).float() for image in (new, old))
     assert (new - old).abs().max() <= 1, "rounding to bytes may fall to either side"
 
 
