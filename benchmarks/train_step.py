@@ -7,7 +7,7 @@ machine for a while slows all of them. A ratio is formed within each cycle of tu
 reported. One step is one round of the game: ``n_critic`` discriminator updates, each on a batch of real
 images, and one generator update.
 
-    python benchmarks/train_step.py [--systems dcgan wgan-gp] [--cycles 8] [--threads 2]
+    python benchmarks/train_step.py [--systems dcgan wgan-gp] [--cycles 6] [--threads 2]
 
 torchgan is wanted (``pip install -e .[bench]``); without it its row is left out.
 """
@@ -88,7 +88,7 @@ class Ours:
         return time.perf_counter() - start
 
     def note(self) -> str:
-        return f"ganlib chose {self.trainer.precision}"
+        return "" if self.trainer.settings.precision else f"ganlib chose {self.trainer.precision}"
 
 
 class Textbook:
@@ -392,51 +392,49 @@ def _parameters(game: GAN) -> str:
     return f"{count[0]:.2f} M and {count[1]:.2f} M weights"
 
 
-def serve(
-    connection: Connection, name: str, number: int, wanted: list[str], folder: Path, threads: int
-) -> None:
-    """A contender's process: answers a number of steps with the seconds they took, 0 with its note."""
+def serve(connection: Connection, name: str, wanted: list[str], folder: Path, threads: int) -> None:
+    """A contender's process: answers (case, steps) with the seconds they took, (case, 0) with its note."""
     torch.set_num_threads(threads)
-    chosen = contender(name, cases(wanted)[number], folder)
-    connection.send(name)
-    with contextlib.suppress(EOFError):  # the parent was stopped
-        while steps := connection.recv():
-            connection.send(chosen.block(steps))
-        connection.send(chosen.note())
+    built, chosen = None, None
+    with contextlib.suppress(EOFError):  # the parent has finished
+        while True:
+            number, steps = connection.recv()
+            if number != built:
+                chosen, built = contender(name, cases(wanted)[number], folder), number
+                chosen.block(steps)  # compiled primitives, caches, the allocator, optimizer states
+            if steps:
+                chosen.block(2)  # the others have emptied the processor's caches since the last turn
+            connection.send(chosen.block(steps) if steps else chosen.note())
+
+
+class Process:
+    """A contender's process, seen from here."""
+
+    def __init__(self, name: str, wanted: list[str], folder: Path, threads: int) -> None:
+        context = multiprocessing.get_context("spawn")
+        self.connection, theirs = context.Pipe()
+        context.Process(target=serve, args=(theirs, name, wanted, folder, threads)).start()
+        theirs.close()  # so that a contender that dies is an EOFError here, not a wait without end
+
+    def ask(self, number: int, steps: int) -> float | str:
+        self.connection.send((number, steps))
+        return self.connection.recv()
 
 
 def measure(
-    names: list[str], number: int, wanted: list[str], folder: Path, threads: int, steps: int, cycles: int
+    processes: dict[str, Process], number: int, steps: int, cycles: int
 ) -> tuple[dict[str, list[float]], list[str]]:
     """Milliseconds per step of each contender, one number per cycle, and the contenders' notes."""
-    context = multiprocessing.get_context("spawn")
-    ends, processes = {}, []
-    for name in names:
-        ends[name], theirs = context.Pipe()
-        process = context.Process(target=serve, args=(theirs, name, number, wanted, folder, threads))
-        process.start()
-        theirs.close()  # so that a contender that dies is an EOFError here, not a wait without end
-        processes.append(process)
-    for end in ends.values():
-        end.recv()
-
-    def ask(name: str) -> float:
-        ends[name].send(steps)
-        return ends[name].recv() / steps * 1e3
-
-    for name in names:
-        ask(name)  # compiled primitives, caches, the allocator, optimizer states
+    names = list(processes)
+    for process in processes.values():
+        process.ask(number, steps)
     times: dict[str, list[float]] = {name: [] for name in names}
     for cycle in range(cycles):
         shift = cycle % len(names)
         for name in names[shift:] + names[:shift]:
-            times[name].append(ask(name))
-    for end in ends.values():
-        end.send(0)
-    notes = [end.recv() for end in ends.values()]
-    for process in processes:
-        process.join()
-    return times, [note for note in dict.fromkeys(notes) if note]
+            times[name].append(processes[name].ask(number, steps) / steps * 1e3)
+    notes = [process.ask(number, 0) for process in processes.values()]
+    return times, [note for note in notes if note]
 
 
 def report(title: str, times: dict[str, list[float]]) -> None:
@@ -454,7 +452,7 @@ def report(title: str, times: dict[str, list[float]]) -> None:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--systems", nargs="+", default=["dcgan", "wgan-gp"], choices=["dcgan", "wgan-gp"])
-    parser.add_argument("--cycles", type=int, default=8, help="measured blocks per contender")
+    parser.add_argument("--cycles", type=int, default=6, help="measured blocks per contender")
     parser.add_argument("--threads", type=int, help="torch's threads; by default as torch chooses")
     arguments = parser.parse_args()
     threads = arguments.threads or torch.get_num_threads()
@@ -476,19 +474,19 @@ def main() -> None:
         # Both ways lead to the same pixels, or the comparison would mean little.
         if not torch.equal(opened(folder)[7][0], digits().images[7]):
             raise SystemExit("torchvision's transforms and ganlib make different pixels of one digit")
+        processes: dict[str, Process] = {}
         for number, case in enumerate(cases(arguments.systems)):
-            times, notes = measure(
-                names_of_contenders(case, have_torchgan),
-                number,
-                arguments.systems,
-                folder,
-                threads,
-                case.steps,
-                arguments.cycles,
-            )
+            names = names_of_contenders(case, have_torchgan)
+            for name in names:
+                if name not in processes:
+                    processes[name] = Process(name, arguments.systems, folder, threads)
+            chosen = {name: processes[name] for name in names}
+            times, notes = measure(chosen, number, case.steps, arguments.cycles)
             turns = case.game.turns
             report(f"{case.title} ({turns['discriminator']} + {turns['generator']} updates a step)", times)
             print(f"\n{'; '.join(notes)}.", flush=True)
+        for process in processes.values():
+            process.connection.close()
     if hasattr(os, "getloadavg"):
         print(f"\nload {os.getloadavg()[0]:.1f} at the end")
 
