@@ -58,7 +58,11 @@ class Run:
         return shlex.join(words)
 
     def experiment(self) -> Experiment:
-        """Set the run up. Raises ValueError for an unknown system or data set."""
+        """Set the run up.
+
+        Raises:
+            ValueError: for an unknown system or data set, or more steps than the recipe's schedule has.
+        """
         chosen = systems.get(self.system)
         images = None
         if self.data is not None:
@@ -66,7 +70,14 @@ class Run:
 
             images = data.images(self.data, root=self.root or Path("data"), size=self.size)
         experiment = chosen.experiment(self.budget, self.seed, images)
-        return experiment if self.steps is None else replace(experiment, steps=self.steps)
+        if self.steps is None:
+            return experiment
+        if self.steps > experiment.steps and experiment.settings.schedule is not None:
+            raise ValueError(
+                f"the learning rates of {self.system} fall to zero at step {experiment.steps} of the "
+                f"{self.budget.value} budget, so steps must be at most that, got {self.steps}"
+            )
+        return replace(experiment, steps=self.steps)
 
 
 def train(run: Run, *, resume: bool = False, overwrite: bool = False, progress: bool = True) -> bool:
@@ -176,7 +187,7 @@ def reproduce(
 ) -> bool:
     """Run the stored experiments again, at the ``cpu`` budget, and write ``results/`` with its table.
 
-    Each goes to ``results/NAME/seedK``; a run that was cut off is resumed. The first seed's averaged weights
+    Each goes to ``results/NAME/seedK``; a run that was cut off is resumed. Seed 0's averaged weights
     are kept in half precision as ``weights.safetensors``, for notebooks that skip training. False if
     interrupted.
     """
@@ -187,7 +198,7 @@ def reproduce(
             # A finished run has no checkpoint: that is how a cut-off one is told from it.
             if not train(run, resume=checkpoint.exists(run.out), overwrite=True):
                 return False
-            if seed == seeds[0]:
+            if seed == RESULT_SEEDS[0]:
                 _, experiment, _ = read(run.out)
                 checkpoint.save_weights(experiment.game, run.out / "weights.safetensors")
             checkpoint.remove(run.out)
@@ -251,7 +262,8 @@ def _description(folder: Path) -> dict[str, Any]:
     try:
         return json.loads((folder / "metrics.json").read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
-        raise ValueError(f"{folder} holds no finished run (no readable metrics.json)") from error
+        advice = "; it was cut off: train with --resume to go on" if checkpoint.exists(folder) else ""
+        raise ValueError(f"{folder} holds no finished run (no readable metrics.json){advice}") from error
 
 
 def _write_json(path: Path, content: dict[str, Any]) -> None:

@@ -186,6 +186,27 @@ def test_a_run_is_not_overwritten_unasked(toy, tmp_path, capsys):
     assert {p.name: p.read_bytes() for p in (tmp_path / "a").iterdir()} == before
 
 
+def test_resume_and_overwrite_contradict_each_other(toy, capsys):
+    with pytest.raises(SystemExit) as stopped:
+        main(["train", "toy", "--resume", "--overwrite"])
+    assert stopped.value.code == 2 and "not allowed with" in capsys.readouterr().err
+
+
+def test_a_schedule_is_not_outrun(tmp_path, monkeypatch, capsys):
+    """Beyond its recipe's steps DCGAN would train at rate zero; fewer steps are a shorter run."""
+    monkeypatch.chdir(tmp_path)
+    line = fails(capsys, "train", "dcgan", "--budget", "smoke", "--steps", "7", "--dry-run")
+    assert "fall to zero at step 6" in line and "got 7" in line
+    assert main(["train", "dcgan", "--budget", "smoke", "--steps", "5", "--dry-run"]) == 0
+
+
+def test_a_run_that_was_killed_is_pointed_at_resume(toy, tmp_path, capsys):
+    assert main(["train", "toy", "--out", "a"]) == 0
+    (tmp_path / "a/metrics.json").unlink()
+    capsys.readouterr()
+    assert "--resume" in fails(capsys, "sample", "a")
+
+
 def test_overwrite_begins_anew(toy, tmp_path):
     assert main(["train", "toy", "--out", "a", "--seed", "1"]) == 0
     assert main(["train", "toy", "--out", "a", "--seed", "2", "--overwrite"]) == 0

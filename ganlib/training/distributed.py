@@ -4,6 +4,9 @@ The trainer does not wrap players in ``DistributedDataParallel``: its gradient h
 pass of one wrapped module, while a turn calls several modules several times and a gradient penalty
 differentiates twice, which those hooks do not see - the ranks then drift apart without an error. Averaging
 the gradients once they are complete is explicit, needs one message per step, and cannot miss a term.
+
+Dropout is the exception: its masks are drawn for a process's own rows, alike on every process, so a network
+with dropout trains as well on two processes, but not to the same weights as on one.
 """
 
 from __future__ import annotations

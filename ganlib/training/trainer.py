@@ -42,7 +42,7 @@ class Trainer:
 
     ``fit(steps)`` plays until round ``steps``, counted from the beginning. So calling it again continues
     where the last call stopped, and a run that was killed, resumed and fitted to the same ``steps`` ends
-    with the same weights as one left alone.
+    with the same weights as one left alone. Each stop adds a row to the history.
 
     Device, precision and several processes come from Lightning Fabric: under
     ``torchrun --nproc-per-node 2`` each process takes half of every batch and all end with equal weights.
@@ -164,6 +164,25 @@ class Trainer:
                         self._call_back()
                     start = time.perf_counter()
         return self.history
+
+    def turn(self, player: str) -> None:
+        """Play one turn of ``player`` outside the rounds: ``step`` stays, and ``fit`` goes on from here.
+
+        The turns of a round played one by one leave the weights that ``fit`` leaves (a schedule's factor is
+        that of the last round played).
+
+        Raises:
+            ValueError: if no player has that name.
+            NonFiniteLossError: if the weights are no longer finite.
+        """
+        if player not in self.game.turns:
+            raise ValueError(f"player must be one of {list(self.game.turns)}, got {player!r}")
+        self.game.train()
+        with _kept_random_state(self.device):
+            _set_random_state(self._random, self.device)
+            self._turn(player)
+            self._random = _random_state(self.device)
+        self._check_finite()
 
     def _round(self) -> None:
         if self.settings.schedule is not None:

@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import nn
 
-from ganlib.losses import GradientPenalty, clip_weights_, gradient_norms, interpolate
+from ganlib.losses import R1, R2, GradientPenalty, clip_weights_, gradient_norms, interpolate
 
 
 def rng(seed: int = 0) -> torch.Generator:
@@ -293,3 +293,50 @@ def test_clip_weights_is_the_projection_onto_the_box():
 def test_clip_bound_must_be_positive(bound):
     with pytest.raises(ValueError, match="bound"):
         clip_weights_(nn.Linear(1, 1), bound)
+
+
+# R1 and R2
+
+
+@pytest.mark.parametrize(("penalty", "where"), [(R1(3.0), "real"), (R2(3.0), "fake")])
+def test_zero_centred_penalties_are_exact(penalty, where):
+    """gamma/2 E (a|x|)^2 with derivative gamma a E|x|^2, at the real points or at the fake ones."""
+    points = {"real": normal(6, 2, 3, seed=1), "fake": normal(6, 2, 3, seed=2)}
+    critic = Quadratic(-0.7)
+    value = penalty(critic, **points)
+    value.backward()
+    squares = points[where].flatten(1).square().sum(1).mean()
+    torch.testing.assert_close(value.detach(), 1.5 * 0.49 * squares)
+    torch.testing.assert_close(critic.a.grad, 3 * -0.7 * squares)
+
+
+@pytest.mark.parametrize("penalty", [R1(), R2()])
+def test_zero_centred_penalties_reach_the_discriminator_alone(penalty):
+    critic, generator = Quadratic(1.0), nn.Linear(2, 3).double()
+    real, fake = normal(4, 3).requires_grad_(), generator(normal(4, 2, seed=1))
+    penalty(critic, real, fake).backward()
+    assert critic.a.grad != 0, "no double backward: create_graph is missing"
+    assert real.grad is None
+    assert all(p.grad is None for p in generator.parameters())
+
+
+def test_zero_centred_penalties_by_finite_differences():
+    torch.manual_seed(0)
+    critic = nn.Sequential(nn.Linear(3, 5), nn.Tanh(), nn.Linear(5, 1)).double()
+    names = [name for name, _ in critic.named_parameters()]
+
+    def penalty(*parameters: torch.Tensor) -> torch.Tensor:
+        weights = dict(zip(names, parameters, strict=True))
+        return R1()(lambda x: torch.func.functional_call(critic, weights, (x,)), normal(4, 3), normal(4, 3))
+
+    assert torch.autograd.gradcheck(penalty, tuple(critic.parameters()))
+
+
+@pytest.mark.parametrize("penalty", [R1, R2])
+def test_zero_centred_penalties_default_and_refuse(penalty):
+    """gamma = 10 on images (Mescheder et al. 2018, section 6.1); a slope of 2 then costs 5 * 4."""
+    ones = torch.ones(4, 1, dtype=torch.float64)
+    assert penalty()(Linear(torch.tensor([2.0], dtype=torch.float64)), ones, ones).item() == 20.0
+    assert penalty().name == penalty.__name__
+    with pytest.raises(ValueError, match="weight must be at least 0, got -1"):
+        penalty(-1)

@@ -1,12 +1,17 @@
 """The trainer against loops written out by hand, and everything it promises around them."""
 
 import copy
+import ctypes
 import json
 import math
 import os
+import platform
 import signal
+import subprocess
+import sys
 import threading
 from functools import partial
+from pathlib import Path
 
 import pytest
 import torch
@@ -17,6 +22,7 @@ import ganlib.losses.penalties
 from ganlib.models.wgan import WGAN
 from ganlib.training import Budget, History, LinearDecay, NonFiniteLossError, Settings, Trainer
 from ganlib.training.checkpoint import read
+from ganlib.training.trainer import _keep_freed_memory
 
 
 def weights(game) -> dict[str, torch.Tensor]:
@@ -301,6 +307,20 @@ def test_fit_in_pieces_equals_fit_at_once():
 
 
 # History, callbacks
+
+
+def test_turns_played_one_by_one_equal_rounds():
+    played, whole = trainer(wgan_gp()), trainer(wgan_gp())
+    before = torch.get_rng_state()
+    for _ in range(3):
+        for player in ("discriminator", "discriminator", "generator"):
+            played.turn(player)
+    assert torch.equal(torch.get_rng_state(), before)
+    whole.fit(3)
+    assert_equal(weights(played.game), weights(whole.game))
+    assert played.step == 0
+    with pytest.raises(ValueError, match="player must be one of"):
+        played.turn("critic")
 
 
 def test_history_rows_are_means_over_their_interval():
@@ -589,3 +609,47 @@ def test_budget_without_environment(unset, cuda, budget, monkeypatch):
         monkeypatch.setenv("GANLIB_BUDGET", unset)
     monkeypatch.setattr(torch.cuda, "is_available", lambda: cuda)
     assert Budget.current() is budget
+
+
+# The process around it
+
+
+def test_torch_is_not_left_looking_for_a_gpu_at_every_step():
+    """Fabric's import sets this variable for good; optimizers then open NVML anew at each step."""
+    code = "import os, toys; from ganlib.training import Trainer; "
+    code += "Trainer(toys.dcgan(), toys.pictures(), toys.settings(), progress=False); "
+    code += "print(os.environ.get('PYTORCH_NVML_BASED_CUDA_CHECK'))"
+    assert child(code) == "None"
+    assert child(code, PYTORCH_NVML_BASED_CUDA_CHECK="1") == "1", "a user's own choice is kept"
+
+
+@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="another C library's allocator")
+def test_freed_memory_is_kept_for_the_next_step(monkeypatch):
+    """glibc accepts both thresholds (above half its largest heap it would answer 0). Whether pages fault in
+    again without them depends on where the system puts things, so that is measured in benchmarks/."""
+    answers = {}
+    library = ctypes.CDLL(None)
+
+    class Spy:
+        def mallopt(self, parameter: int, value: int) -> None:
+            answers[parameter, value] = library.mallopt(parameter, value)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(ctypes, "CDLL", lambda name: Spy())
+        _keep_freed_memory()
+    assert answers == {(-3, 32 * 2**20): 1, (-1, 512 * 2**20): 1}
+    calls = []
+    monkeypatch.setattr("ganlib.training.trainer._keep_freed_memory", lambda: calls.append(1))
+    trainer()
+    assert calls == [1]
+
+
+def child(code: str, **environment: str) -> str:
+    """What a fresh interpreter prints."""
+    paths = [str(Path(__file__).parent), str(Path(__file__).parents[2])]
+    environment = {k: v for k, v in os.environ.items() if not k.startswith("PYTORCH_")} | environment
+    environment["PYTHONPATH"] = os.pathsep.join([*paths, environment.get("PYTHONPATH", "")])
+    run = subprocess.run(
+        [sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=True
+    )
+    return run.stdout.strip()

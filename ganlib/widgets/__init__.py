@@ -1,0 +1,1 @@
+"""Interactive figures for JupyterLab and Notebook 7; each also draws itself as a plain matplotlib figure."""
