@@ -27,6 +27,7 @@ CONDA_NAMES = {"torch": "pytorch"}  # where conda-forge calls a package differen
 IMPORT_NAMES = {
     "ipython": "IPython",
     "pillow": "PIL",
+    "pot": "ot",
     "pyyaml": "yaml",
     "scikit-learn": "sklearn",
 }  # where Python does

@@ -1,0 +1,240 @@
+"""A real browser opens JupyterLab, runs notebooks, moves what moves, and looks whether pictures change."""
+
+import os
+import shutil
+import socket
+import subprocess
+import sys
+import time
+import urllib.request
+from pathlib import Path
+
+import pytest
+
+playwright = pytest.importorskip("playwright.sync_api", reason="the browser tests need playwright")
+
+ROOT = Path(__file__).resolve().parents[2]
+BROWSER = next(
+    filter(
+        None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable"))
+    ),
+    None,
+)
+pytestmark = pytest.mark.skipif(
+    BROWSER is None, reason="no Chromium or Chrome found: `apt-get install chromium` to run the browser tests"
+)
+PATIENCE = 120_000  # milliseconds; a busy machine is no failure
+# All cells in the page, not only those in view; and no question about news in the way.
+SETTINGS = {
+    "notebook-extension/tracker": '{"windowingMode": "none"}',
+    "apputils-extension/notification": '{"fetchNews": "false"}',
+}
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory):
+    """JupyterLab on a copy of the notebooks, with settings of its own; its address."""
+    folder = tmp_path_factory.mktemp("lab")
+    shutil.copytree(ROOT / "notebooks", folder / "notebooks")
+    if (ROOT / "results").exists():
+        shutil.copytree(ROOT / "results", folder / "results")
+    for name, text in SETTINGS.items():
+        file = folder / f"config/settings/@jupyterlab/{name}.jupyterlab-settings"
+        file.parent.mkdir(parents=True)
+        file.write_text(text)
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    url = f"http://127.0.0.1:{port}"
+    environment = {
+        "GANLIB_BUDGET": "smoke",
+        "OMP_NUM_THREADS": "1",
+        "PYTHONPATH": os.pathsep.join([str(ROOT), *filter(None, [os.environ.get("PYTHONPATH")])]),
+        "JUPYTER_CONFIG_DIR": str(folder / "config"),
+        "JUPYTERLAB_SETTINGS_DIR": str(folder / "config/settings"),
+        "JUPYTERLAB_WORKSPACES_DIR": str(folder / "config/workspaces"),
+        "JUPYTER_RUNTIME_DIR": str(folder / "runtime"),
+        "IPYTHONDIR": str(folder / "ipython"),
+    }
+    command = [sys.executable, "-m", "jupyterlab", "--no-browser", "--allow-root", f"--port={port}"]
+    command += ["--port-retries=0", "--ip=127.0.0.1", "--IdentityProvider.token=", "--ServerApp.password="]
+    command += [f"--ServerApp.root_dir={folder}"]
+    command += ["--LabApp.check_for_updates_class=jupyterlab.NeverCheckForUpdate"]
+    with (folder / "log").open("w") as log:
+        process = subprocess.Popen(
+            command, env={**os.environ, **environment}, stdout=log, stderr=subprocess.STDOUT, cwd=folder
+        )
+        try:
+            _wait_for(url + "/api", process, folder / "log")
+            yield url
+        finally:
+            process.terminate()
+            try:
+                process.wait(20)
+            except subprocess.TimeoutExpired:
+                process.kill()
+                process.wait()
+
+
+def _wait_for(url, process, log):
+    end = time.monotonic() + PATIENCE / 1000
+    while time.monotonic() < end:
+        try:
+            urllib.request.urlopen(url, timeout=5).close()
+            return
+        except OSError:
+            assert process.poll() is None, log.read_text()
+            time.sleep(0.2)
+    raise TimeoutError(log.read_text())
+
+
+@pytest.fixture(scope="module")
+def browser():
+    with playwright.sync_playwright() as p:
+        # As root, and in containers whose /dev/shm is small, Chromium starts only with these.
+        chromium = p.chromium.launch(
+            executable_path=BROWSER, args=["--no-sandbox", "--disable-dev-shm-usage", "--disable-gpu"]
+        )
+        yield chromium
+        chromium.close()
+
+
+@pytest.fixture
+def open_notebook(server, browser, request):
+    """Open a notebook, run all of it to the end, and return the page."""
+    pages = []
+
+    def opened(name):
+        page = browser.new_page(viewport={"width": 1280, "height": 1100})
+        pages.append(page)
+        page.set_default_timeout(PATIENCE)
+        page.goto(f"{server}/lab/workspaces/{name}/tree/notebooks/{name}.ipynb")
+        page.locator(".jp-Notebook .jp-CodeCell").first.wait_for()
+        # Cells that are run before the kernel has answered are dropped without a word.
+        page.locator(".jp-StatusBar-Widget").get_by_text("| Idle").wait_for()
+        page.locator('.lm-MenuBar-itemLabel:text-is("Run")').click()
+        page.locator('.lm-Menu-itemLabel:text-is("Run All Cells")').click()
+        page.wait_for_function(f"{PROMPTS}.some(text => text.includes('*'))")
+        page.wait_for_function(f"{PROMPTS}.every(text => !text.includes('*'))")
+        errors = page.locator('.jp-OutputArea-output[data-mime-type="application/vnd.jupyter.error"]')
+        assert errors.count() == 0, errors.all_inner_texts()
+        return page
+
+    yield opened
+    for number, page in enumerate(pages):
+        if folder := os.environ.get("GANLIB_SCREENSHOTS"):
+            page.screenshot(path=f"{folder}/{request.node.name}-{number}.png")
+        page.close()
+
+
+def notebook(number):
+    """The name of the notebook with that number."""
+    (path,) = (ROOT / "notebooks").glob(f"{number}_*.ipynb")
+    return path.stem
+
+
+PROMPTS = "[...document.querySelectorAll('.jp-CodeCell .jp-InputArea-prompt')].map(p => p.textContent)"
+
+
+def test_a_slider_redraws_the_two_gaussians(open_notebook):
+    page = open_notebook(notebook("02"))
+    picture = page.locator("img.ganlib-figure").first
+    picture.scroll_into_view_if_needed()
+    before = picture.evaluate(SHA)
+    slider = page.locator(".widget-slider [role=slider], .widget-slider .noUi-handle").first
+    slider.focus()
+    for _ in range(5):
+        page.keyboard.press("ArrowRight")
+    changed = f"async ([image, before]) => await ({SHA})(image) !== before"
+    page.wait_for_function(changed, arg=[picture.element_handle(), before])
+
+
+# The bytes of an image, whose address is a new blob each time whether or not they have changed.
+SHA = """async image => {
+    const bytes = await (await fetch(image.src)).arrayBuffer();
+    return new Uint8Array(await crypto.subtle.digest('SHA-256', bytes)).join(' ');
+}"""
+
+
+def test_the_gan_lab_plays_pauses_steps_and_draws(open_notebook):
+    page = open_notebook(notebook("05"))
+    lab = page.locator(".ganlab").first
+    lab.scroll_into_view_if_needed()
+    plane = lab.locator("canvas.plane")
+    page.wait_for_function("document.querySelector('.ganlab .plane').dataset.frame > 0")
+
+    def steps():
+        texts = lab.locator(".numbers b").all_inner_texts()
+        return tuple(int(text.split()[0]) for text in texts[:2])
+
+    def pixels():
+        return plane.evaluate("canvas => canvas.toDataURL()")
+
+    def wait_for_more(than):
+        page.wait_for_function(
+            "n => parseInt(document.querySelector('.ganlab .numbers b').textContent) > n", arg=than
+        )
+
+    # Playing changes the picture.
+    d, _ = steps()
+    before = pixels()
+    lab.get_by_role("button", name="Play").click()
+    wait_for_more(d + 10)
+    assert pixels() != before
+
+    # A cell runs while it plays: the kernel answers.
+    page.locator(".jp-Notebook .jp-CodeCell .cm-content").last.click()
+    page.keyboard.press("Escape")
+    page.keyboard.press("b")
+    page.keyboard.press("Enter")
+    page.keyboard.type("print('answered', 6 * 7)")
+    page.keyboard.press("Control+Enter")
+    page.get_by_text("answered 42", exact=True).wait_for()
+    lab.scroll_into_view_if_needed()
+
+    # Pause stops it: once the button says so and the kernel's last frame has come, nothing moves any more.
+    lab.get_by_role("button", name="Pause").click()
+    lab.get_by_role("button", name="Play").wait_for()
+    page.wait_for_function(STILL, polling=500)
+    still, picture = steps(), pixels()
+    page.wait_for_timeout(700)  # ten frames' time
+    assert (steps(), pixels()) == (still, picture)
+
+    # One step of one player moves that player alone, and the picture.
+    lab.get_by_role("button", name="D only").click()
+    wait_for_more(still[0])
+    assert steps() == (still[0] + 1, still[1])
+    assert pixels() != picture
+
+    # What is not to be seen is not drawn.
+    picture = pixels()
+    lab.get_by_label("heat map of D").uncheck()
+    page.wait_for_function(CHANGED, arg=picture)
+
+    lab.get_by_role("button", name="Reset").click()
+    page.wait_for_function("parseInt(document.querySelector('.ganlab .numbers b').textContent) === 0")
+
+    # A target drawn with the mouse: the kernel's points of it take the place of those of the face.
+    frame = plane.get_attribute("data-frame")
+    lab.get_by_label("Target", exact=True).select_option("drawn by hand")
+    page.wait_for_function(NEWER, arg=frame)
+    lab.get_by_role("button", name="Clear drawing").click()
+    box, frame = plane.bounding_box(), plane.get_attribute("data-frame")
+    x, y = box["x"] + box["width"] / 4, box["y"] + box["height"] / 4
+    page.mouse.move(x, y)
+    page.mouse.down()
+    page.mouse.move(x + box["width"] / 2, y, steps=5)
+    picture = pixels()  # the stroke is there, the points are still those of the face
+    page.mouse.up()
+    page.wait_for_function(NEWER, arg=frame)
+    page.wait_for_function(CHANGED, arg=picture)
+
+
+NEWER = "n => document.querySelector('.ganlab .plane').dataset.frame > Number(n)"
+CHANGED = "before => document.querySelector('.ganlab .plane').toDataURL() !== before"
+# Whether the number of steps is what it was at the last call.
+STILL = """() => {
+    const now = document.querySelector('.ganlab .numbers b').textContent, before = window.stepsBefore;
+    window.stepsBefore = now;
+    return now === before;
+}"""
