@@ -50,12 +50,12 @@ release-%: .venv/.course
 
 # nbgrader knows an assignment once it was released, and takes a homework that nobody has handed in for a mistake.
 grade-%: .venv/.course
-	test -d assignments/release/$* || $(MAKE) release-$*
-	if ls -d assignments/submitted/*/$* >/dev/null 2>&1; then cd assignments && ../$(PY) -m nbgrader autograde $*; \
+	@test -d assignments/release/$* || $(MAKE) release-$*
+	@if ls -d assignments/submitted/*/$* >/dev/null 2>&1; then cd assignments && ../$(PY) -m nbgrader autograde $*; \
 	    else echo "nobody has submitted $*"; fi
 
 feedback-%: .venv/.course
-	if ls -d assignments/autograded/*/$* >/dev/null 2>&1; then \
+	@if ls -d assignments/autograded/*/$* >/dev/null 2>&1; then \
 	    cd assignments && ../$(PY) -m nbgrader generate_feedback $*; fi
 
 # The stamps .venv/.course, .test and .bench say that these extras are installed as pyproject.toml has them. They are
