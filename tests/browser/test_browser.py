@@ -145,8 +145,22 @@ def test_a_slider_redraws_the_two_gaussians(open_notebook):
     slider.focus()
     for _ in range(5):
         page.keyboard.press("ArrowRight")
-    changed = f"async ([image, before]) => await ({SHA})(image) !== before"
-    page.wait_for_function(changed, arg=[picture.element_handle(), before])
+    page.wait_for_function(REDRAWN, arg=[picture.element_handle(), before])
+
+
+def test_a_dragged_pile_redraws_the_plan(open_notebook):
+    page = open_notebook(notebook("03"))
+    picture, pile = page.locator("img.ganlib-figure").first, page.locator("[data-pile=p6]").first
+    pile.scroll_into_view_if_needed()
+    before, height = picture.evaluate(SHA), float(pile.get_attribute("aria-valuenow"))
+    box = pile.bounding_box()
+    x = box["x"] + box["width"] / 2
+    page.mouse.move(x, box["y"] + 0.95 * box["height"])
+    page.mouse.down()
+    page.mouse.move(x, box["y"] + 0.5 * box["height"], steps=5)
+    page.mouse.up()
+    page.wait_for_function(REDRAWN, arg=[picture.element_handle(), before])
+    assert float(pile.get_attribute("aria-valuenow")) > height
 
 
 # The bytes of an image, whose address is a new blob each time whether or not they have changed.
@@ -154,6 +168,8 @@ SHA = """async image => {
     const bytes = await (await fetch(image.src)).arrayBuffer();
     return new Uint8Array(await crypto.subtle.digest('SHA-256', bytes)).join(' ');
 }"""
+
+REDRAWN = f"async ([image, before]) => await ({SHA})(image) !== before"
 
 
 def test_the_gan_lab_plays_pauses_steps_and_draws(open_notebook):
