@@ -60,8 +60,9 @@ def _parser() -> argparse.ArgumentParser:
     evaluate.set_defaults(command=_evaluate)
 
     reproduce = commands.add_parser("reproduce", help="run the stored experiments again and update results/")
-    reproduce.add_argument("names", nargs="*", metavar="NAME", help="systems (default: all)")
-    reproduce.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
+    reproduce.add_argument("names", nargs="*", metavar="NAME", help="systems and studies (default: all)")
+    reproduce.add_argument("--seeds", type=int, nargs="+", help="default: 0 1 2, and a study's own")
+    reproduce.add_argument("--cells", nargs="+", metavar="CELL", help="of the one study named (default: all)")
     reproduce.add_argument("--out", type=Path, default=Path("results"), help="default: results")
     reproduce.set_defaults(command=_reproduce)
     return parser
@@ -129,8 +130,11 @@ def _sample(options: argparse.Namespace) -> int:
     from ganlib import runs
 
     _, experiment, _ = runs.read(options.run)
-    images = experiment.game.sample(options.n, torch.Generator().manual_seed(options.seed))
-    runs.save_grid(images, options.out)
+
+    def draw(n: int, seed: int) -> torch.Tensor:
+        return experiment.game.sample(n, torch.Generator().manual_seed(seed))
+
+    runs.save_samples(draw, options.out, options.seed, options.n)
     print(f"{options.n} samples written to {options.out}")
     return 0
 
@@ -146,7 +150,8 @@ def _evaluate(options: argparse.Namespace) -> int:
 def _reproduce(options: argparse.Namespace) -> int:
     from ganlib import runs
 
-    return 0 if runs.reproduce(options.names, tuple(options.seeds), options.out) else 130
+    seeds = None if options.seeds is None else tuple(options.seeds)
+    return 0 if runs.reproduce(options.names, seeds, options.out, options.cells) else 130
 
 
 def _is_first() -> bool:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import platform
 import shlex
+from collections.abc import Callable
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -117,7 +118,7 @@ def train(run: Run, *, resume: bool = False, overwrite: bool = False, progress: 
 
 def write(run: Run, trainer: Trainer, experiment: Experiment) -> None:
     """Write samples, history and metrics of a trained run into its folder."""
-    save_grid(trainer.sample(64, SAMPLES_SEED), run.out / "samples.png")
+    save_samples(trainer.sample, run.out / "samples.png", SAMPLES_SEED)
     trainer.history.save(run.out / "history.json")
     with trainer.averaged() as game:
         metrics = {} if experiment.evaluate is None else experiment.evaluate(game)
@@ -135,11 +136,7 @@ def write(run: Run, trainer: Trainer, experiment: Experiment) -> None:
         "precision": trainer.precision,
         "processes": trainer.world,
         "threads": torch.get_num_threads(),
-        "versions": {
-            "ganlib": __version__,
-            "python": platform.python_version(),
-            "torch": torch.__version__.split("+")[0],
-        },
+        "versions": versions(),
     }
     _write_json(run.out / "metrics.json", description)
 
@@ -175,6 +172,32 @@ def evaluate(folder: str | Path) -> dict[str, float]:
     return metrics
 
 
+def versions() -> dict[str, str]:
+    """What a figure was measured with."""
+    return {
+        "ganlib": __version__,
+        "python": platform.python_version(),
+        "torch": torch.__version__.split("+")[0],
+    }
+
+
+def save_samples(
+    sample: Callable[[int, int], torch.Tensor], path: str | Path, seed: int = 0, n: int = 64
+) -> None:
+    """Draw ``sample(n, seed)`` and write a PNG: images as a grid, points of the plane as a scatter plot."""
+    samples = sample(n, seed)
+    if samples.ndim == 4:
+        save_grid(samples, path)
+        return
+    from matplotlib.figure import Figure
+
+    from ganlib.plots import points
+
+    figure = Figure(figsize=(4, 4), layout="constrained")
+    points(sample(max(n, 1000), seed), ax=figure.subplots())
+    figure.savefig(path, dpi=80)
+
+
 def save_grid(images: torch.Tensor, path: str | Path) -> None:
     """Write images ``(N, C, H, W)`` in [-1, 1] as one PNG, eight to a row."""
     from torchvision.utils import save_image
@@ -183,17 +206,38 @@ def save_grid(images: torch.Tensor, path: str | Path) -> None:
 
 
 def reproduce(
-    names: list[str] | None = None, seeds: tuple[int, ...] = RESULT_SEEDS, folder: str | Path = "results"
+    names: list[str] | None = None,
+    seeds: tuple[int, ...] | None = None,
+    folder: str | Path = "results",
+    cells: list[str] | None = None,
 ) -> bool:
     """Run the stored experiments again, at the ``cpu`` budget, and write ``results/`` with its table.
 
-    Each goes to ``results/NAME/seedK``; a run that was cut off is resumed. Seed 0's averaged weights
-    are kept in half precision as ``weights.safetensors``, for notebooks that skip training. False if
-    interrupted.
+    A system goes to ``results/NAME/seedK``; a run that was cut off is resumed. Seed 0's averaged weights
+    are kept in half precision as ``weights.safetensors``, for notebooks that skip training. A study goes to
+    ``results/NAME/CELL-seedK.json``; see :mod:`ganlib.studies`. False if interrupted.
+
+    Args:
+        names: systems and studies, all of both if empty.
+        seeds: in place of 0, 1, 2 for systems and a study's own.
+        folder: where the results lie.
+        cells: the cells of the one study named.
+
+    Raises:
+        ValueError: for a name that is neither a system nor a study, an unknown cell, or ``cells`` without
+            exactly one study.
     """
+    from ganlib import studies
+
     folder = Path(folder)
-    for system in [systems.get(name) for name in names] if names else systems.all_systems():
-        for seed in seeds:
+    known = {s.name: s for s in studies.all_studies()}
+    names = names or [*(s.name for s in systems.all_systems()), *known]
+    if cells and (len(names) != 1 or names[0] not in known):
+        raise ValueError("--cells needs the name of one study before it")
+    for study in [known[name] for name in names if name in known]:
+        studies.run(study, Budget.CPU, seeds=seeds, names=cells, folder=folder)
+    for system in [systems.get(name) for name in names if name not in known]:
+        for seed in RESULT_SEEDS if seeds is None else seeds:
             run = Run(system.name, Budget.CPU, seed, folder / system.name / f"seed{seed}")
             # A finished run has no checkpoint: that is how a cut-off one is told from it.
             if not train(run, resume=checkpoint.exists(run.out), overwrite=True):
@@ -207,7 +251,9 @@ def reproduce(
 
 
 def results_table(folder: str | Path) -> str:
-    """The Markdown page of all runs in a results folder."""
+    """The Markdown page of all runs and studies in a results folder."""
+    from ganlib import studies
+
     found = [
         json.loads(p.read_text(encoding="utf-8")) for p in sorted(Path(folder).glob("*/seed*/metrics.json"))
     ]
@@ -230,7 +276,14 @@ def results_table(folder: str | Path) -> str:
             f"{m['fid_over_floor']:.1f} | {m['class_balance']:.3f} | {m['rarest_digit_share']:.1%} | "
             f"{run['threads']} | {run['precision']} |"
         )
-    return "\n".join([*lines, "", "Commands: `ganlib train SYSTEM --budget cpu --seed SEED`.", ""])
+    lines += ["", "Commands: `ganlib train SYSTEM --budget cpu --seed SEED`.", ""]
+    for run in (r for r in found if "fid" not in r["metrics"]):
+        figures = ", ".join(f"{name} {value:.3g}" for name, value in run["metrics"].items())
+        lines += [f"- {run['system']}, seed {run['seed']}, {run['seconds']:.0f} s: {figures}"]
+    lines += [""] if lines[-1] else []
+    for study in studies.all_studies():
+        lines += studies.table(study.name, folder)
+    return "\n".join(lines)
 
 
 def load_history(folder: str | Path) -> History:

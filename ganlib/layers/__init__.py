@@ -5,7 +5,22 @@ from __future__ import annotations
 from torch import nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
-__all__ = ["mixes_samples"]
+from ganlib.layers.minibatch import MinibatchDiscrimination, MinibatchStd
+from ganlib.layers.spectral import SpectralNorm, spectral_norm
+from ganlib.layers.virtual import Referenced, VirtualBatchNorm
+from ganlib.layers.wrappers import InstanceNoise, Packed
+
+__all__ = [
+    "InstanceNoise",
+    "MinibatchDiscrimination",
+    "MinibatchStd",
+    "Packed",
+    "Referenced",
+    "SpectralNorm",
+    "VirtualBatchNorm",
+    "mixes_samples",
+    "spectral_norm",
+]
 
 
 def mixes_samples(module: nn.Module) -> bool:

@@ -1,16 +1,51 @@
-"""Adversarial losses (both sides in one object) and penalties on the discriminator."""
+"""Adversarial losses (both sides in one object), penalties on D, further terms of G's loss."""
 
-from ganlib.losses.adversarial import Minimax, NonSaturating, Wasserstein
-from ganlib.losses.penalties import R1, R2, GradientPenalty, clip_weights_, gradient_norms, interpolate
+from ganlib.losses.adversarial import (
+    EnergyMargin,
+    Hinge,
+    LeastSquares,
+    Minimax,
+    NonSaturating,
+    RelativisticPairing,
+    Wasserstein,
+)
+from ganlib.losses.auxiliary import (
+    FeatureMatching,
+    PullingAway,
+    feature_matching,
+    features_at,
+    pulling_away,
+)
+from ganlib.losses.penalties import (
+    R1,
+    R2,
+    GradientPenalty,
+    Lazy,
+    clip_weights_,
+    gradient_norms,
+    interpolate,
+    perturb,
+)
 
 __all__ = [
     "R1",
     "R2",
+    "EnergyMargin",
+    "FeatureMatching",
     "GradientPenalty",
+    "Hinge",
+    "Lazy",
+    "LeastSquares",
     "Minimax",
     "NonSaturating",
+    "PullingAway",
+    "RelativisticPairing",
     "Wasserstein",
     "clip_weights_",
+    "feature_matching",
+    "features_at",
     "gradient_norms",
     "interpolate",
+    "perturb",
+    "pulling_away",
 ]

@@ -12,8 +12,10 @@ float32 near |logit| = 17 and then has no gradient left, just when the generator
 
 from __future__ import annotations
 
+import math
+
 from torch import Tensor
-from torch.nn.functional import softplus
+from torch.nn.functional import relu, softplus
 
 
 class Minimax:
@@ -99,6 +101,149 @@ class Wasserstein:
     def generator(self, fake: Tensor) -> Tensor:
         """Minus the mean critic value of the fakes."""
         return -_floats(fake).mean()
+
+
+class LeastSquares:
+    r"""Squares in place of logarithms: outputs are pulled to codes, also from the far side.
+
+    .. math::
+        L_D = \tfrac12 E_x (D(x) - b)^2 + \tfrac12 E_z (D(G(z)) - a)^2, \qquad
+        L_G = \tfrac12 E_z (D(G(z)) - c)^2
+
+    With :math:`b - c = 1` and :math:`b - a = 2` the generator facing an optimal discriminator minimises the
+    Pearson :math:`\chi^2` divergence of :math:`p_r + p_g` from :math:`2 p_g`, up to a factor 2; see
+    :meth:`pearson`. The common choice is the default, a = 0 and b = c = 1, which is no divergence but works
+    alike. D is a plain score here, without a sigmoid.
+
+    Args:
+        fake: a, the code of fakes.
+        real: b, the code of real data.
+        target: c, what the generator wants its fakes to be taken for.
+
+    Raises:
+        ValueError: if a code is not finite, or ``real`` equals ``fake``.
+
+    Source: Mao et al. 2017, section 3.2 (eq. 2) and 3.3. Lectures: MIT "Brief: LSGAN, EBGAN"; UBC "LSGAN".
+    """
+
+    def __init__(self, fake: float = 0.0, real: float = 1.0, target: float = 1.0) -> None:
+        if not all(map(math.isfinite, (fake, real, target))) or fake == real:
+            raise ValueError(
+                f"codes must be finite, real and fake distinct, got fake={fake}, real={real}, target={target}"
+            )
+        self.fake, self.real, self.target = fake, real, target
+
+    @classmethod
+    def pearson(cls) -> LeastSquares:
+        r"""The codes a = -1, b = 1, c = 0, for which G's objective is a :math:`\chi^2` divergence."""
+        return cls(fake=-1.0, real=1.0, target=0.0)
+
+    def discriminator(self, real: Tensor, fake: Tensor) -> Tensor:
+        """Half the mean squared distance of real outputs to ``real``, plus that of fakes to ``fake``."""
+        return _half_square(real, self.real) + _half_square(fake, self.fake)
+
+    def generator(self, fake: Tensor) -> Tensor:
+        """Half the mean squared distance of the fakes' outputs to ``target``."""
+        return _half_square(fake, self.target)
+
+
+class Hinge:
+    r"""A discriminator that stops caring once a sample is on its side by a margin of 1.
+
+    .. math::
+        L_D = E_x \max(0, 1 - D(x)) + E_z \max(0, 1 + D(G(z))), \qquad L_G = -E_z D(G(z))
+
+    Samples beyond the margin give D no gradient, as support vector machines have it; the generator's slope is
+    -1 everywhere. The least :math:`L_D` over all D is 2 minus twice the total variation of :math:`p_r` and
+    :math:`p_g`, reached by the sign of :math:`p_r - p_g`. Smoothness has to come from elsewhere, as from
+    spectral normalization: nothing here bounds D's slope.
+
+    Source: Lim and Ye 2017, "Geometric GAN"; Miyato et al. 2018, eqs. 16 and 17. Lecture: Aalto
+    "Spectral Normalization".
+    """
+
+    def discriminator(self, real: Tensor, fake: Tensor) -> Tensor:
+        """Mean shortfall of real outputs below 1, plus mean excess of the fakes' above -1."""
+        return relu(1.0 - _floats(real)).mean() + relu(1.0 + _floats(fake)).mean()
+
+    def generator(self, fake: Tensor) -> Tensor:
+        """Minus the mean output on the fakes."""
+        return -_floats(fake).mean()
+
+
+class EnergyMargin:
+    r"""The energy-based GAN: D gives real data low energy, and fakes energy at least ``margin``.
+
+    .. math::
+        L_D = E_x D(x) + E_z \max(0, m - D(G(z))), \qquad L_G = E_z D(G(z))
+
+    D's output is an energy :math:`D(x) \ge 0`, in the paper an autoencoder's reconstruction error per sample
+    (:mod:`ganlib.models.ebgan`): note the sign, *low* means real. A fake beyond the margin costs D nothing.
+
+    Args:
+        margin: m, positive; in units of the energy.
+
+    Raises:
+        ValueError: if ``margin`` is not positive and finite.
+
+    Source: Zhao et al. 2017, eqs. 1 and 2. Lecture: MIT "Brief: LSGAN, EBGAN".
+    """
+
+    def __init__(self, margin: float = 10.0) -> None:
+        if not 0 < margin < math.inf:
+            raise ValueError(f"margin must be positive, got {margin}")
+        self.margin = margin
+
+    def discriminator(self, real: Tensor, fake: Tensor) -> Tensor:
+        """Mean energy of real data, plus the fakes' mean shortfall below the margin."""
+        return _floats(real).mean() + relu(self.margin - _floats(fake)).mean()
+
+    def generator(self, fake: Tensor) -> Tensor:
+        """Mean energy of the fakes."""
+        return _floats(fake).mean()
+
+
+class RelativisticPairing:
+    r"""Each fake is judged beside a real sample: D says which of the two is more real.
+
+    .. math::
+        L_D = E_{x, z} \big[-\log \sigma(D(x) - D(G(z)))\big], \qquad
+        L_G = E_{x, z} \big[-\log \sigma(D(G(z)) - D(x))\big]
+
+    Only differences count, so every real sample keeps a boundary of its own with the fakes beside it, which
+    removes the basins where modes are dropped. Alone the loss need not converge; with R1 and R2 it does
+    locally. The generator's loss takes the outputs on real data too.
+
+    Source: Jolicoeur-Martineau 2019 (the pairing); Huang et al. 2024, "The GAN is dead; long live the GAN!",
+    section 2 (with R1 and R2).
+    """
+
+    relativistic = True  # tells a game to hand the real outputs to the generator's loss as well
+
+    def discriminator(self, real: Tensor, fake: Tensor) -> Tensor:
+        """Mean softplus of fake minus real outputs, pair by pair.
+
+        Raises:
+            ValueError: if the two differ in shape.
+        """
+        _check_pairs(real, fake)
+        return softplus(_floats(fake) - _floats(real)).mean()
+
+    def generator(self, fake: Tensor, real: Tensor) -> Tensor:
+        """Mean softplus of real minus fake outputs, pair by pair; errors as of :meth:`discriminator`."""
+        _check_pairs(real, fake)
+        return softplus(_floats(real) - _floats(fake)).mean()
+
+
+def _check_pairs(real: Tensor, fake: Tensor) -> None:
+    if real.shape != fake.shape:
+        raise ValueError(
+            f"real and fake must be paired, got shapes {tuple(real.shape)} and {tuple(fake.shape)}"
+        )
+
+
+def _half_square(outputs: Tensor, code: float) -> Tensor:
+    return 0.5 * (_floats(outputs) - code).square().mean()
 
 
 def _cross_entropy(logits: Tensor, label: float) -> Tensor:

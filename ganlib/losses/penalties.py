@@ -61,6 +61,19 @@ def interpolate(real: Tensor, fake: Tensor, rng: torch.Generator | None = None) 
     return torch.lerp(fake, real, weights.view(-1, *[1] * (real.ndim - 1)))
 
 
+def perturb(real: Tensor, fake: Tensor, rng: torch.Generator | None = None) -> Tensor:
+    r"""Points around the data, :math:`\hat x_i = x_i + \tfrac12 \operatorname{std}(x) u_i`.
+
+    ``fake`` is not used.
+    :math:`u_i \sim U[0, 1]` for each entry; the standard deviation is that of all entries of the batch.
+    ``GradientPenalty(points=perturb)`` is DRAGAN's local penalty.
+
+    Source: Kodali et al. 2017, "On Convergence and Stability of GANs", Algorithm 1 as in the authors' code.
+    """
+    noise = uniform(len(real), *real.shape[1:], device=real.device, rng=rng).to(real.dtype)
+    return real + 0.5 * real.std() * noise
+
+
 @dataclass(frozen=True)
 class GradientPenalty:
     r"""The penalty of WGAN-GP: the critic's slope is pulled to ``target`` between real data and fakes.
@@ -70,19 +83,26 @@ class GradientPenalty:
     The square is taken per sample, then averaged: :math:`(E\|\nabla D\| - t)^2` would be satisfied by a
     critic that is steep here and flat there. It is two-sided: a slope below t costs too, since an optimal
     critic has slope 1 almost everywhere between coupled points (Gulrajani et al. 2017, Proposition 1).
+    One-sided, only slopes above t cost: :math:`\max(0, \|\nabla D\| - t)^2`, which is all that the Lipschitz
+    condition asks.
 
     Args:
         weight: :math:`\lambda`, not negative.
         target: t, not negative.
+        one_sided: penalise slopes above the target alone.
+        points: ``(real, fake, rng)`` -> where the slope is looked at; :func:`interpolate` or :func:`perturb`.
 
     Raises:
         ValueError: if an argument is negative, or on a call if ``real`` and ``fake`` differ in shape.
 
-    Source: Gulrajani et al. 2017, eq. 3. Lectures: Aalto, UBC, OUC, Purdue ("gradient penalty").
+    Source: Gulrajani et al. 2017, eq. 3; one-sided: Petzka et al. 2018, "On the regularization of Wasserstein
+    GANs". Lectures: Aalto, UBC, OUC, Purdue ("gradient penalty").
     """
 
     weight: float = 10.0
     target: float = 1.0
+    one_sided: bool = False
+    points: Callable[[Tensor, Tensor, torch.Generator | None], Tensor] = interpolate
     name: str = "gradient penalty"
 
     def __post_init__(self) -> None:
@@ -98,8 +118,10 @@ class GradientPenalty:
         rng: torch.Generator | None = None,
     ) -> Tensor:
         """The weighted penalty, a scalar; gradients reach the discriminator's parameters, not the fakes."""
-        norms = gradient_norms(discriminator, interpolate(real, fake, rng))
-        return self.weight * (norms - self.target).square().mean()
+        excess = gradient_norms(discriminator, self.points(real, fake, rng)) - self.target
+        if self.one_sided:
+            excess = excess.clamp(min=0)
+        return self.weight * excess.square().mean()
 
 
 @dataclass(frozen=True)
@@ -157,6 +179,48 @@ class R2(_ZeroCentred):
     def __call__(self, discriminator: Callable[[Tensor], Tensor], real: Tensor, fake: Tensor) -> Tensor:
         """The weighted penalty, a scalar; gradients reach the discriminator alone. ``real`` is not used."""
         return self.at(discriminator, fake)
+
+
+class Lazy(nn.Module):
+    r"""A regularizer that acts on every k-th call only, k times as strongly.
+
+    .. math:: k \, R(D, x, \tilde x) \text{ on calls } 0, k, 2k, \dots; \text{ nothing in between}
+
+    The mean over calls is that of the regularizer, for a k-th of its cost; a penalty's second backward pass
+    costs about as much as the rest of a discriminator's step. (StyleGAN2 gives the regularizer steps of its
+    own and rescales Adam for them; here both share a step.)
+
+    Args:
+        regularizer: ``(discriminator, real, fake)`` -> scalar, with a ``name``.
+        every: k, at least 1.
+
+    Raises:
+        ValueError: if ``every`` is less than 1.
+
+    Source: Karras et al. 2020 (StyleGAN2), section 3.1 (k = 16 for R1).
+    """
+
+    calls: Tensor
+
+    def __init__(self, regularizer: Callable[..., Tensor], every: int = 16) -> None:
+        super().__init__()
+        if every < 1:
+            raise ValueError(f"every must be at least 1, got {every}")
+        self.regularizer, self.every, self.name = regularizer, every, regularizer.name
+        # The buffer goes into checkpoints. The number beside it spares the host a wait for the device.
+        self.register_buffer("calls", torch.zeros((), dtype=torch.int64))
+        self._calls = 0
+        self.register_load_state_dict_post_hook(Lazy._loaded)
+
+    def _loaded(self, keys: object) -> None:
+        self._calls = int(self.calls)
+
+    def forward(self, discriminator: Callable[[Tensor], Tensor], real: Tensor, fake: Tensor) -> Tensor | None:
+        """``every`` times the regularizer's value when it is due, else None."""
+        due = self._calls % self.every == 0
+        self._calls += 1
+        self.calls += 1
+        return self.every * self.regularizer(discriminator, real, fake) if due else None
 
 
 @torch.no_grad()

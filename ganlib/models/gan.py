@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Protocol
 
 import torch
@@ -19,8 +19,14 @@ if TYPE_CHECKING:
     from ganlib.data import Images
 
 
+Judge = Callable[[Tensor], Tensor]
+
+
 class AdversarialLoss(Protocol):
-    """Both sides of an adversarial loss on discriminator outputs; see :mod:`ganlib.losses`."""
+    """Both sides of an adversarial loss on discriminator outputs; see :mod:`ganlib.losses`.
+
+    A loss whose ``generator`` takes the real outputs too, after the fakes', says ``relativistic = True``.
+    """
 
     def discriminator(self, real: Tensor, fake: Tensor) -> Tensor: ...
 
@@ -28,17 +34,22 @@ class AdversarialLoss(Protocol):
 
 
 class Regularizer(Protocol):
-    """A penalty added to the discriminator's loss; see :mod:`ganlib.losses.penalties`."""
+    """A term added to one side's loss, None when it is not due.
+
+    Those of the discriminator are in :mod:`ganlib.losses.penalties`, those of the generator in
+    :mod:`ganlib.losses.auxiliary`.
+    """
 
     name: str
 
-    def __call__(self, discriminator: nn.Module, real: Tensor, fake: Tensor) -> Tensor: ...
+    def __call__(self, discriminator: Judge, real: Tensor, fake: Tensor) -> Tensor | None: ...
 
 
 class GAN(Game):
     """A generator against a discriminator: networks x loss x regularizers x turns.
 
-    WGAN-GP is this class with a critic, ``Wasserstein()``, ``[GradientPenalty()]`` and ``n_critic=5``.
+    WGAN-GP is this class with a critic, ``Wasserstein()``, ``[GradientPenalty()]`` and ``n_critic=5``; R3GAN
+    is this class with ``RelativisticPairing()`` and ``[R1(), R2()]``.
 
     Args:
         generator: ``(N, latent_dim)`` -> samples ``(N, ...)``; has an attribute ``latent_dim``.
@@ -46,9 +57,10 @@ class GAN(Game):
         loss: both sides of the adversarial loss.
         regularizers: penalties on the discriminator.
         n_critic: discriminator steps per generator step.
+        generator_regularizers: further terms of the generator's loss, such as feature matching.
 
     Raises:
-        ValueError: if ``n_critic`` is less than 1, or two terms of the discriminator's loss share a name.
+        ValueError: if ``n_critic`` is less than 1, or two terms of one player's loss share a name.
 
     Source: Goodfellow et al. 2014, Algorithm 1 (its k is ``n_critic``). Lectures: all five.
     """
@@ -60,17 +72,24 @@ class GAN(Game):
         loss: AdversarialLoss,
         regularizers: Sequence[Regularizer] = (),
         n_critic: int = 1,
+        *,
+        generator_regularizers: Sequence[Regularizer] = (),
     ) -> None:
         super().__init__()
         if n_critic < 1:
             raise ValueError(f"n_critic must be at least 1, got {n_critic}")
-        names = ["adversarial", *(regularizer.name for regularizer in regularizers)]
-        if len(set(names)) < len(names):
-            raise ValueError(f"the terms of a loss need distinct names, got {names}")
+        for side in (regularizers, generator_regularizers):
+            names = ["adversarial", *(regularizer.name for regularizer in side)]
+            if len(set(names)) < len(names):
+                raise ValueError(f"the terms of a loss need distinct names, got {names}")
         self.generator = generator
         self.discriminator = discriminator
         self.adversarial = loss
         self.regularizers = tuple(regularizers)
+        self.generator_regularizers = tuple(generator_regularizers)
+        # Those that count their calls belong into checkpoints.
+        both = (*self.regularizers, *self.generator_regularizers)
+        self.counting = nn.ModuleList(r for r in both if isinstance(r, nn.Module))
         self.turns = {"discriminator": n_critic, "generator": 1}
         # Batch norm must not see real and fake samples in one batch: their statistics would tell them apart,
         # or hide the difference. Without it one pass over both is the same computation, only faster.
@@ -80,19 +99,32 @@ class GAN(Game):
         real = batch[0]
         if player == "generator":
             fake = self.generator(self.latent(len(real)))
-            return {"adversarial": self.adversarial.generator(self.discriminator(fake))}
+            return self.generator_terms(self.discriminator, real, fake)
         with torch.no_grad():
             fake = self.generator(self.latent(len(real))).to(real.dtype)
         terms = {"adversarial": self.adversarial.discriminator(*self.judge(real, fake))}
-        for regularizer in self.regularizers:
-            terms[regularizer.name] = regularizer(self.discriminator, real, fake)
-        return terms
+        return terms | _due(self.regularizers, self.discriminator, real, fake)
+
+    def generator_terms(self, judge: Judge, real: Tensor, fake: Tensor) -> dict[str, Tensor]:
+        """The terms of the generator's loss on ``fake``, with ``judge`` for the discriminator."""
+        outputs = judge(fake)
+        # The real outputs need no graph of their own: the discriminator is frozen in this turn.
+        relativistic = getattr(self.adversarial, "relativistic", False)
+        sides = (outputs, judge(real)) if relativistic else (outputs,)
+        terms = {"adversarial": self.adversarial.generator(*sides)}
+        return terms | _due(self.generator_regularizers, judge, real, fake)
 
     def judge(self, real: Tensor, fake: Tensor) -> tuple[Tensor, Tensor]:
         """The discriminator's outputs on real and on fake samples, in one pass where that is the same."""
         if self.separate_passes:
             return self.discriminator(real), self.discriminator(fake)
         return self.discriminator(torch.cat([real, fake])).chunk(2)
+
+    def after_step(self, player: str) -> None:
+        """Let the parts of the player's network that change with training, such as annealed noise, do so."""
+        for module in self.players[player].modules():
+            if hasattr(module, "after_step"):
+                module.after_step()
 
     def latent(self, n: int, rng: torch.Generator | None = None) -> Tensor:
         """Latents :math:`z \\sim N(0, I)`, ``(n, latent_dim)``."""
@@ -103,6 +135,13 @@ class GAN(Game):
         z = self.latent(n, rng)
         with self.evaluating():
             return torch.cat([self.generator(part).float() for part in z.split(batch_size)])
+
+
+def _due(
+    regularizers: Sequence[Regularizer], discriminator: Judge, real: Tensor, fake: Tensor
+) -> dict[str, Tensor]:
+    terms = {regularizer.name: regularizer(discriminator, real, fake) for regularizer in regularizers}
+    return {name: term for name, term in terms.items() if term is not None}
 
 
 class MLPGenerator(nn.Module):

@@ -11,9 +11,9 @@ from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
-from torch.nn.utils.parametrizations import spectral_norm
 
 from ganlib.data.toy import Target
+from ganlib.layers import spectral_norm
 from ganlib.losses import clip_weights_
 from ganlib.models.gan import GAN, AdversarialLoss, Regularizer
 from ganlib.models.recipes import adam
@@ -95,6 +95,7 @@ class ClippedGAN(GAN):
         self.clip = clip
 
     def after_step(self, player: str) -> None:
+        super().after_step(player)
         if player == "discriminator":
             clip_weights_(self.discriminator, self.clip)
 

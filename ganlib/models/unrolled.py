@@ -7,6 +7,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 from torch.func import functional_call
+from torch.nn.modules.batchnorm import _BatchNorm
 
 from ganlib.models.gan import GAN, AdversarialLoss, Regularizer
 
@@ -23,15 +24,15 @@ class UnrolledGAN(GAN):
     discriminator itself moves in its own turn by its own optimizer.
 
     Args:
-        generator, discriminator, loss, regularizers, n_critic: as for :class:`ganlib.models.gan.GAN`. The
-            unrolled updates follow the adversarial loss alone.
+        generator, discriminator, loss, regularizers, n_critic, generator_regularizers: as for
+            :class:`ganlib.models.gan.GAN`. The unrolled updates follow the adversarial loss alone.
         steps: K, how far to look ahead; 0 is the plain GAN.
         rate: :math:`\eta` of the unrolled updates, plain gradient descent (the paper's experiments unroll
             Adam).
 
     Raises:
-        ValueError: if ``steps`` is negative, ``rate`` is not positive, or the discriminator mixes samples by
-            batch norm, whose running averages the hypothetical updates would move.
+        ValueError: if ``steps`` is negative, ``rate`` is not positive, or the discriminator holds batch norm,
+            whose running averages the hypothetical updates would move.
 
     Source: Metz et al. 2017, eqs. 7 to 11. Lectures: MIT (mode collapse).
     """
@@ -46,14 +47,22 @@ class UnrolledGAN(GAN):
         *,
         steps: int = 5,
         rate: float = 0.1,
+        generator_regularizers: Sequence[Regularizer] = (),
     ) -> None:
-        super().__init__(generator, discriminator, loss, regularizers, n_critic)
+        super().__init__(
+            generator,
+            discriminator,
+            loss,
+            regularizers,
+            n_critic,
+            generator_regularizers=generator_regularizers,
+        )
         if steps < 0:
             raise ValueError(f"steps must not be negative, got {steps}")
         if not rate > 0:
             raise ValueError(f"rate must be positive, got {rate}")
-        if self.separate_passes:
-            raise ValueError("discriminator must not mix samples (batch norm) in an unrolled GAN")
+        if any(isinstance(module, _BatchNorm) for module in discriminator.modules()):
+            raise ValueError("discriminator must not hold batch norm in an unrolled GAN")
         self.steps, self.rate = steps, rate
 
     def terms(self, player: str, batch: tuple[Tensor, ...]) -> dict[str, Tensor]:
@@ -61,15 +70,18 @@ class UnrolledGAN(GAN):
             return super().terms(player, batch)
         real = batch[0]
         fake = self.generator(self.latent(len(real)))
-        logits = functional_call(self.discriminator, self.unrolled(real, fake), (fake,))
-        return {"adversarial": self.adversarial.generator(logits)}
+        parameters = self.unrolled(real, fake)
+
+        def judge(x: Tensor) -> Tensor:
+            return functional_call(self.discriminator, parameters, (x,))
+
+        return self.generator_terms(judge, real, fake)
 
     def unrolled(self, real: Tensor, fake: Tensor) -> dict[str, Tensor]:
         """The discriminator's parameters after ``steps`` updates, as functions of ``fake``."""
         parameters = {n: p.detach().requires_grad_() for n, p in self.discriminator.named_parameters()}
-        points = torch.cat([real.to(fake.dtype), fake])
         for _ in range(self.steps):
-            outputs = functional_call(self.discriminator, parameters, (points,)).chunk(2)
+            outputs = (functional_call(self.discriminator, parameters, (x,)) for x in (real, fake))
             loss = self.adversarial.discriminator(*outputs)
             gradients = torch.autograd.grad(loss, list(parameters.values()), create_graph=True)
             parameters = {

@@ -19,49 +19,22 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
+from ganlib.layers import InstanceNoise
 from ganlib.losses import GradientPenalty, Minimax, NonSaturating, Wasserstein
 from ganlib.models.dcgan import Discriminator, Generator
 from ganlib.models.gan import GAN, AdversarialLoss, Regularizer
 from ganlib.models.recipes import adam
-from ganlib.random import derived_seed, normal
+from ganlib.random import derived_seed
 from ganlib.training import Settings, Trainer
 
 __all__ = [
     "FrozenGeneratorGame",
-    "InstanceNoise",
     "Trace",
     "generator_gradient_norm",
     "snapshots",
     "trace",
     "vanishing",
 ]
-
-
-class InstanceNoise(nn.Module):
-    """A discriminator that sees its samples, real and fake, under fresh normal noise.
-
-    With the noise both distributions have densities everywhere, so no discriminator can be perfect.
-
-    Args:
-        discriminator: samples ``(N, ...)`` -> logits.
-        std: standard deviation of the noise, in units of the data; not negative.
-
-    Raises:
-        ValueError: if ``std`` is negative.
-
-    Source: Arjovsky & Bottou 2017, section 3; Sonderby et al. 2017, section 3.
-    """
-
-    def __init__(self, discriminator: nn.Module, std: float) -> None:
-        super().__init__()
-        if not std >= 0:
-            raise ValueError(f"std must be at least 0, got {std}")
-        self.discriminator = discriminator
-        self.std = std
-
-    def forward(self, x: Tensor) -> Tensor:
-        noise = normal(len(x), *x.shape[1:], device=x.device)
-        return self.discriminator(x + self.std * noise.to(x.dtype))
 
 
 class FrozenGeneratorGame(GAN):

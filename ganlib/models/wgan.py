@@ -47,6 +47,7 @@ class WGAN(GAN):
         self.clip = clip
 
     def after_step(self, player: str) -> None:
+        super().after_step(player)
         if player == "discriminator":
             clip_weights_(self.discriminator, self.clip)
 

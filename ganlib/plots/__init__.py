@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 PALETTE = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
 
-__all__ = ["PALETTE", "curves", "grid", "live"]
+__all__ = ["PALETTE", "curves", "grid", "live", "points"]
 
 
 def grid(images: Tensor, *, title: str = "", columns: int = 8, ax: Axes | None = None) -> Axes:
@@ -39,6 +39,22 @@ def grid(images: Tensor, *, title: str = "", columns: int = 8, ax: Axes | None =
     ax.imshow(picture.permute(1, 2, 0).numpy(), interpolation="nearest")
     ax.set_title(title)
     ax.set_axis_off()
+    return ax
+
+
+def points(samples: Tensor, *, title: str = "", ax: Axes | None = None) -> Axes:
+    """Scatter points of the plane ``(N, 2)``, one unit of length the same both ways.
+
+    Raises:
+        ValueError: for another shape.
+    """
+    if samples.ndim != 2 or samples.shape[1] != 2:
+        raise ValueError(f"samples must be (N, 2), got {tuple(samples.shape)}")
+    if ax is None:
+        ax = plt.subplots(figsize=(4, 4), layout="constrained")[1]
+    x, y = samples.detach().cpu().float().T.numpy()
+    ax.scatter(x, y, s=4, alpha=0.5, color=PALETTE[0], linewidths=0)
+    ax.set(title=title, xlabel="x", ylabel="y", aspect="equal")
     return ax
 
 

@@ -128,5 +128,5 @@ def test_refuses(arguments, message):
 
 def test_refuses_batch_norm():
     generator, critic = networks()
-    with pytest.raises(ValueError, match="must not mix samples"):
+    with pytest.raises(ValueError, match="must not hold batch norm"):
         UnrolledGAN(generator, nn.Sequential(nn.BatchNorm1d(2), critic), NonSaturating())

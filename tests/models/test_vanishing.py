@@ -12,7 +12,6 @@ from ganlib.losses import GradientPenalty, Minimax, NonSaturating, Wasserstein
 from ganlib.models.gan import GAN
 from ganlib.models.vanishing import (
     FrozenGeneratorGame,
-    InstanceNoise,
     generator_gradient_norm,
     snapshots,
     trace,
