@@ -8,6 +8,7 @@ import pytest
 import torch
 from torch import nn
 
+from ganlib.layers import InstanceNoise
 from ganlib.losses import GradientPenalty, Minimax, NonSaturating, Wasserstein
 from ganlib.models.gan import GAN
 from ganlib.models.vanishing import (
