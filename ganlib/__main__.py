@@ -63,7 +63,9 @@ def _parser() -> argparse.ArgumentParser:
     reproduce.add_argument("names", nargs="*", metavar="NAME", help="systems and studies (default: all)")
     reproduce.add_argument("--seeds", type=int, nargs="+", help="default: 0 1 2, and a study's own")
     reproduce.add_argument("--cells", nargs="+", metavar="CELL", help="of the one study named (default: all)")
+    reproduce.add_argument("--missing", action="store_true", help="leave what is stored already as it is")
     reproduce.add_argument("--out", type=Path, default=Path("results"), help="default: results")
+    reproduce.add_argument("--list", action="store_true", help="list the studies and their cells, and stop")
     reproduce.set_defaults(command=_reproduce)
     return parser
 
@@ -150,8 +152,18 @@ def _evaluate(options: argparse.Namespace) -> int:
 def _reproduce(options: argparse.Namespace) -> int:
     from ganlib import runs
 
+    if options.list:
+        from ganlib import studies
+        from ganlib.training import Budget
+
+        for study in studies.all_studies():
+            cells = " ".join(cell.name for cell in study.cells(Budget.CPU))
+            print(f"{study.name}: {study.title}\n  {study.paper}\n  notebook: {study.notebook}")
+            print(f"  cells: {cells}")
+        return 0
     seeds = None if options.seeds is None else tuple(options.seeds)
-    return 0 if runs.reproduce(options.names, seeds, options.out, options.cells) else 130
+    done = runs.reproduce(options.names, seeds, options.out, options.cells, options.missing)
+    return 0 if done else 130
 
 
 def _is_first() -> bool:

@@ -210,6 +210,7 @@ def reproduce(
     seeds: tuple[int, ...] | None = None,
     folder: str | Path = "results",
     cells: list[str] | None = None,
+    missing: bool = False,
 ) -> bool:
     """Run the stored experiments again, at the ``cpu`` budget, and write ``results/`` with its table.
 
@@ -222,6 +223,7 @@ def reproduce(
         seeds: in place of 0, 1, 2 for systems and a study's own.
         folder: where the results lie.
         cells: the cells of the one study named.
+        missing: leave what is stored already as it is.
 
     Raises:
         ValueError: for a name that is neither a system nor a study, an unknown cell, or ``cells`` without
@@ -234,11 +236,14 @@ def reproduce(
     names = names or [*(s.name for s in systems.all_systems()), *known]
     if cells and (len(names) != 1 or names[0] not in known):
         raise ValueError("--cells needs the name of one study before it")
+    chosen = [systems.get(name) for name in names if name not in known]  # a wrong name is told before any run
     for study in [known[name] for name in names if name in known]:
-        studies.run(study, Budget.CPU, seeds=seeds, names=cells, folder=folder)
-    for system in [systems.get(name) for name in names if name not in known]:
+        studies.run(study, Budget.CPU, seeds=seeds, names=cells, folder=folder, overwrite=not missing)
+    for system in chosen:
         for seed in RESULT_SEEDS if seeds is None else seeds:
             run = Run(system.name, Budget.CPU, seed, folder / system.name / f"seed{seed}")
+            if missing and (run.out / "metrics.json").exists() and not checkpoint.exists(run.out):
+                continue
             # A finished run has no checkpoint: that is how a cut-off one is told from it.
             if not train(run, resume=checkpoint.exists(run.out), overwrite=True):
                 return False

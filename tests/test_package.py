@@ -29,6 +29,7 @@ IMPORT_NAMES = {
     "pillow": "PIL",
     "pot": "ot",
     "pyyaml": "yaml",
+    "scikit-image": "skimage",
     "scikit-learn": "sklearn",
 }  # where Python does
 

@@ -20,6 +20,11 @@ KNOWN = """
 """
 
 
+# Systems whose data are points in the plane; they take no pictures.
+TOYS = {"pacgan", "mrgan", "unrolled-gan"}
+PICTURED = [s for s in ALL if s.name not in TOYS]
+
+
 def pictures(n: int = 32, channels: int = 1, size: int = 8) -> Images:
     rng = torch.Generator().manual_seed(0)
     return Images(
@@ -83,9 +88,10 @@ def test_trains_at_smoke(system, tmp_path):
     for player, module in experiment.game.players.items():
         moved = [n for n, p in module.named_parameters(player) if not torch.equal(before[n], p)]
         assert moved, f"{player} did not learn"
-    images = trainer.sample(10)
-    assert images.shape == (10, *experiment.data[0].shape[1:])
-    assert images.isfinite().all() and images.abs().max() <= 1
+    samples = trainer.sample(10)
+    assert samples.shape == (10, *experiment.data[0].shape[1:])
+    assert samples.isfinite().all()
+    assert system.name in TOYS or samples.abs().max() <= 1
     assert (tmp_path / "checkpoint.safetensors").exists()
 
 
@@ -106,14 +112,15 @@ def test_report_of_a_smoke_run():
 @pytest.mark.parametrize("system", ALL, ids=lambda s: s.name)
 def test_weights_depend_on_the_seed_alone(system):
     state = torch.get_rng_state()
-    first, again, other = (system.experiment(Budget.SMOKE, seed, pictures()) for seed in (3, 3, 4))
+    data = None if system.name in TOYS else pictures()
+    first, again, other = (system.experiment(Budget.SMOKE, seed, data) for seed in (3, 3, 4))
     assert torch.equal(torch.get_rng_state(), state), "setting up a run moved the global random state"
     assert first.settings.seed == 3 and other.settings.seed == 4
     weights = [torch.cat([p.flatten() for p in e.game.parameters()]) for e in (first, again, other)]
     assert torch.equal(weights[0], weights[1]) and not torch.equal(weights[0], weights[2])
 
 
-@pytest.mark.parametrize("system", ALL, ids=lambda s: s.name)
+@pytest.mark.parametrize("system", PICTURED, ids=lambda s: s.name)
 @pytest.mark.parametrize("channels", [1, 3])
 def test_given_data_sets_the_shapes(system, channels):
     data = pictures(channels=channels, size=16)
@@ -121,6 +128,12 @@ def test_given_data_sets_the_shapes(system, channels):
     assert experiment.game.sample(2).shape == (2, channels, 16, 16)
     assert experiment.evaluate is None, "the figures are of MNIST and say nothing about other data"
     assert torch.equal(experiment.data[0], data.images)
+
+
+@pytest.mark.parametrize("name", sorted(TOYS & {s.name for s in ALL}))
+def test_toys_refuse_pictures(name):
+    with pytest.raises(ValueError, match="data"):
+        systems.get(name).experiment(Budget.SMOKE, data=pictures())
 
 
 # The papers' constants, at the budget that is the papers'

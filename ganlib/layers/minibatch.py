@@ -39,7 +39,7 @@ class MinibatchDiscrimination(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Features ``(N, A)`` -> ``(N, A + kernels)``."""
-        projected = self.project(x).float().unflatten(1, (self.kernels, self.dimension))
+        projected = _wide(self.project(x)).unflatten(1, (self.kernels, self.dimension))
         # Not torch.cdist, which has no second derivative and would rule gradient penalties out.
         distance = (projected[:, None] - projected[None]).abs().sum(3)
         return torch.cat([x, (torch.exp(-distance).sum(1) - 1.0).to(x.dtype)], 1)
@@ -80,7 +80,12 @@ class MinibatchStd(nn.Module):
         if len(x) % group:
             raise ValueError(f"x must hold whole groups of {group} samples, got {len(x)} samples")
         # Group g is the samples g, g + N/group, ...
-        groups = x.float().unflatten(0, (group, -1))
+        groups = _wide(x).unflatten(0, (group, -1))
         spread = (groups.var(0, correction=0) + 1e-8).sqrt().flatten(1).mean(1)
         appended = spread.repeat(group).view(-1, *[1] * (x.ndim - 1)).expand(-1, 1, *x.shape[2:])
         return torch.cat([x, appended.to(x.dtype)], 1)
+
+
+def _wide(x: Tensor) -> Tensor:
+    # Distances and variances of bfloat16 numbers, which have 8 bits, would be mostly rounding.
+    return x.to(torch.promote_types(x.dtype, torch.float32))

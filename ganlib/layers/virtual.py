@@ -45,15 +45,18 @@ class VirtualBatchNorm(nn.Module):
         references = _references.get()
         if not 0 < references <= len(x):
             raise ValueError("VirtualBatchNorm must run inside a Referenced network")
-        values = x.float().flatten(2) if x.ndim > 2 else x.float()[:, :, None]
-        means, squares = values.mean(2), values.square().mean(2)
-        mean_r, square_r = means[:references].mean(0), squares[:references].mean(0)
-        share = 1 / (references + 1)
-        own = torch.zeros(len(x), 1, device=x.device)
-        own[references:] = share  # the references count themselves already
-        mean = torch.lerp(mean_r.expand_as(means), means, own)
-        square = torch.lerp(square_r.expand_as(squares), squares, own)
-        scale = self.weight * (square - mean.square() + self.eps).rsqrt()
+        values = x.to(torch.promote_types(x.dtype, torch.float32))
+        values = values.flatten(2) if x.ndim > 2 else values[:, :, None]
+        means, variances = values.mean(2), values.var(2, correction=0)
+        mean_r = means[:references].mean(0)
+        apart = means - mean_r
+        variance_r = (variances + apart.square())[:references].mean(0)
+        own = values.new_zeros(len(x), 1)
+        own[references:] = 1 / (references + 1)  # the references count themselves already
+        mean = mean_r + own * apart
+        # The docstring's q - mu^2, without the cancellation.
+        variance = variance_r + own * (variances - variance_r) + own * (1 - own) * apart.square()
+        scale = self.weight * (variance + self.eps).rsqrt()
         shape = (*mean.shape, *[1] * (x.ndim - 2))
         return (x * scale.view(shape) + (self.bias - mean * scale).view(shape)).to(x.dtype)
 

@@ -110,10 +110,12 @@ class LeastSquares:
         L_D = \tfrac12 E_x (D(x) - b)^2 + \tfrac12 E_z (D(G(z)) - a)^2, \qquad
         L_G = \tfrac12 E_z (D(G(z)) - c)^2
 
-    With :math:`b - c = 1` and :math:`b - a = 2` the generator facing an optimal discriminator minimises the
-    Pearson :math:`\chi^2` divergence of :math:`p_r + p_g` from :math:`2 p_g`, up to a factor 2; see
-    :meth:`pearson`. The common choice is the default, a = 0 and b = c = 1, which is no divergence but works
-    alike. D is a plain score here, without a sigmoid.
+    With :math:`b - c = 1` and :math:`b - a = 2`, see :meth:`pearson`, an optimal discriminator makes of
+    :math:`L_G + \tfrac12 E_x (D(x) - c)^2` half the Pearson :math:`\chi^2` divergence
+    :math:`\sum (p_r - p_g)^2 / (p_r + p_g)` between :math:`p_r + p_g` and :math:`2 p_g`. The added term moves
+    no generator while D stands still. The common choice is the default, a = 0 and b = c = 1, for which the
+    same sum is 1/4 plus an eighth of that divergence: any codes give it up to scale and shift. D is a plain
+    score here, without a sigmoid.
 
     Args:
         fake: a, the code of fakes.

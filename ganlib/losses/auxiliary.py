@@ -39,8 +39,7 @@ def feature_matching(real: Tensor, fake: Tensor) -> Tensor:
         raise ValueError(
             f"real and fake must be batches of one shape, got {tuple(real.shape)} and {tuple(fake.shape)}"
         )
-    difference = real.detach().float().flatten(1).mean(0) - fake.float().flatten(1).mean(0)
-    return difference.square().sum()
+    return (_rows(real.detach()).mean(0) - _rows(fake).mean(0)).square().sum()
 
 
 def pulling_away(embeddings: Tensor) -> Tensor:
@@ -65,12 +64,17 @@ def pulling_away(embeddings: Tensor) -> Tensor:
     n = len(embeddings)
     if n < 2:
         raise ValueError(f"embeddings must hold at least two samples, got {n}")
-    directions = normalize(embeddings.float().flatten(1), dim=1)
+    directions = normalize(_rows(embeddings), dim=1)
     with torch.autocast(directions.device.type, enabled=False):
         cosines = directions @ directions.T
     # The diagonal is left out by masking: subtracting its sum would leave rounding where the rest is 0.
     others = ~torch.eye(n, dtype=torch.bool, device=cosines.device)
     return (cosines.square() * others).sum() / (n * (n - 1))
+
+
+def _rows(features: Tensor) -> Tensor:
+    """``(N, ...)`` as ``(N, d)``, in float32 at least: bfloat16 has too few bits for a mean."""
+    return features.reshape(len(features), -1).to(torch.promote_types(features.dtype, torch.float32))
 
 
 def features_at(layer: nn.Module, network: Callable[[Tensor], Tensor], x: Tensor) -> Tensor:

@@ -68,7 +68,8 @@ def perturb(real: Tensor, fake: Tensor, rng: torch.Generator | None = None) -> T
     :math:`u_i \sim U[0, 1]` for each entry; the standard deviation is that of all entries of the batch.
     ``GradientPenalty(points=perturb)`` is DRAGAN's local penalty.
 
-    Source: Kodali et al. 2017, "On Convergence and Stability of GANs", Algorithm 1 as in the authors' code.
+    Source: Kodali et al. 2017, "On Convergence and Stability of GANs". The noise is that of the authors'
+    code, which then draws a point between :math:`x_i` and :math:`\hat x_i`; here it is left at the end.
     """
     noise = uniform(len(real), *real.shape[1:], device=real.device, rng=rng).to(real.dtype)
     return real + 0.5 * real.std() * noise
@@ -187,8 +188,8 @@ class Lazy(nn.Module):
     .. math:: k \, R(D, x, \tilde x) \text{ on calls } 0, k, 2k, \dots; \text{ nothing in between}
 
     The mean over calls is that of the regularizer, for a k-th of its cost; a penalty's second backward pass
-    costs about as much as the rest of a discriminator's step. (StyleGAN2 gives the regularizer steps of its
-    own and rescales Adam for them; here both share a step.)
+    costs about as much as the rest of a discriminator's step. It counts its calls: one object for one game.
+    (StyleGAN2 gives the regularizer steps of its own and rescales Adam for them; here both share a step.)
 
     Args:
         regularizer: ``(discriminator, real, fake)`` -> scalar, with a ``name``.

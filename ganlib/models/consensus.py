@@ -89,4 +89,4 @@ class ConsensusGAN(GAN):
             for name, loss in losses.items()
             for gradient in torch.autograd.grad(loss, list(weights[name].values()), create_graph=True)
         ]
-        return 0.5 * torch.stack([g.float().square().sum() for g in gradients]).sum()
+        return 0.5 * torch.stack([g.square().sum() for g in gradients]).sum()

@@ -77,4 +77,4 @@ class _Mean(nn.Module):
     def take_in(self, module: nn.Module) -> None:
         self.count += 1
         for mean, parameter in zip(self.means, module.parameters(), strict=True):
-            mean.lerp_(parameter, 1 / self.count)
+            mean += (parameter - mean) / self.count

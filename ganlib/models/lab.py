@@ -88,8 +88,16 @@ class ClippedGAN(GAN):
         n_critic: int = 1,
         *,
         clip: float = 0.1,
+        generator_regularizers: Sequence[Regularizer] = (),
     ) -> None:
-        super().__init__(generator, discriminator, loss, regularizers, n_critic)
+        super().__init__(
+            generator,
+            discriminator,
+            loss,
+            regularizers,
+            n_critic,
+            generator_regularizers=generator_regularizers,
+        )
         if not clip > 0:
             raise ValueError(f"clip must be positive, got {clip}")
         self.clip = clip

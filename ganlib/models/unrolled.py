@@ -3,13 +3,28 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor, nn
 from torch.func import functional_call
 from torch.nn.modules.batchnorm import _BatchNorm
 
+from ganlib.data.toy import ring
+from ganlib.losses import NonSaturating
 from ganlib.models.gan import GAN, AdversarialLoss, Regularizer
+from ganlib.models.pacgan import (
+    MixtureDiscriminator,
+    MixtureGenerator,
+    mixture_experiment,
+    mixture_widths,
+    refuse_data,
+)
+from ganlib.systems import system
+from ganlib.training import Budget, Experiment
+
+if TYPE_CHECKING:
+    from ganlib.data import Images
 
 
 class UnrolledGAN(GAN):
@@ -89,3 +104,19 @@ class UnrolledGAN(GAN):
                 for (name, parameter), gradient in zip(parameters.items(), gradients, strict=True)
             }
         return parameters
+
+
+@system(
+    name="unrolled-gan",
+    title="Unrolled GAN on a ring of eight Gaussians",
+    paper="Metz et al. 2017, Unrolled Generative Adversarial Networks",
+    lectures=("MIT: Mode collapse",),
+    notebook="08_stabilising_gans.ipynb",
+)
+def recipe(budget: Budget, data: Images | None = None) -> Experiment:
+    """Five steps ahead, as in the paper's toy, on the networks that PacGAN's authors take."""
+    refuse_data("unrolled-gan", data)
+    width, judge_width = mixture_widths(budget)
+    networks = MixtureGenerator(width), MixtureDiscriminator(judge_width)
+    game = UnrolledGAN(*networks, NonSaturating(), steps=5, rate=0.02)
+    return mixture_experiment(game, ring(8, 1.0, 0.01), budget)

@@ -29,6 +29,7 @@ class WGAN(GAN):
         clip: c, positive.
         n_critic: critic steps per generator step.
         regularizers: further penalties on the critic.
+        generator_regularizers: further terms of the generator's loss.
 
     Source: Arjovsky et al. 2017, Algorithm 1. Lectures: MIT "W-GAN algorithm annotated"; all five.
     """
@@ -40,8 +41,17 @@ class WGAN(GAN):
         clip: float = 0.01,
         n_critic: int = 5,
         regularizers: Sequence[Regularizer] = (),
+        *,
+        generator_regularizers: Sequence[Regularizer] = (),
     ) -> None:
-        super().__init__(generator, critic, Wasserstein(), regularizers, n_critic)
+        super().__init__(
+            generator,
+            critic,
+            Wasserstein(),
+            regularizers,
+            n_critic,
+            generator_regularizers=generator_regularizers,
+        )
         if not clip > 0:
             raise ValueError(f"clip must be positive, got {clip}")
         self.clip = clip

@@ -2,8 +2,8 @@
 
 A study is a table of cells, such as a method on a data set, each run under several seeds. ``ganlib reproduce
 NAME`` runs them and writes one JSON file per cell and seed, with the command, the seed, the figures and the
-curve, beside the pictures and points that notebooks draw. Nothing is held in memory between cells, so an
-interrupted study goes on where it stopped, and two processes can share one.
+curve, beside the pictures and points that notebooks draw. Nothing is held in memory between cells, so that
+``--missing`` goes on where an interrupted study stopped, and two processes can share one.
 """
 
 from __future__ import annotations
@@ -22,9 +22,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ganlib.training import Budget, History
+from ganlib.training import Budget, History, Trainer
 
-__all__ = ["Cell", "Outcome", "Study", "all_studies", "get", "load", "run", "study", "table"]
+__all__ = ["Cell", "Outcome", "Study", "all_studies", "fit", "get", "load", "run", "study", "table"]
 
 CURVE_ROWS = 60
 
@@ -129,6 +129,20 @@ def get(name: str) -> Study:
     return studies[name]
 
 
+def fit(trainer: Trainer, steps: int) -> History:
+    """``trainer.fit(steps)`` for a cell: Ctrl-C ends the study, and not this training alone.
+
+    A trainer that is asked to stop returns early, and what it leaves would be stored as if it were whole.
+
+    Raises:
+        KeyboardInterrupt: if the trainer was interrupted.
+    """
+    history = trainer.fit(steps)
+    if trainer.interrupted:
+        raise KeyboardInterrupt
+    return history
+
+
 def run(
     chosen: Study,
     budget: Budget,
@@ -149,9 +163,12 @@ def run(
         overwrite: run cells again whose file is there.
 
     Raises:
-        ValueError: for an unknown cell.
+        ValueError: for an unknown cell, or if two cells share a name.
     """
-    cells = {cell.name: cell for cell in chosen.cells(budget)}
+    listed = chosen.cells(budget)
+    cells = {cell.name: cell for cell in listed}
+    if len(cells) < len(listed):
+        raise ValueError(f"{chosen.name} must have cells of distinct names, got {[c.name for c in listed]}")
     if unknown := sorted(set(names or ()) - set(cells)):
         raise ValueError(f"{chosen.name} has no cell {', '.join(unknown)}; it has {', '.join(cells)}")
     written = []
@@ -200,7 +217,8 @@ def _run(chosen: Study, cell: Cell, budget: Budget, seed: int, path: Path) -> No
 
 def _thinned(rows: list[dict[str, float]]) -> list[dict[str, float]]:
     stride = -(-len(rows) // CURVE_ROWS) or 1
-    return [{k: float(f"{v:.5g}") for k, v in row.items()} for row in rows[stride - 1 :: stride]]
+    kept = rows[stride - 1 :: stride]
+    return [{k: v if isinstance(v, int) else float(f"{v:.5g}") for k, v in row.items()} for row in kept]
 
 
 def load(name: str, folder: str | Path = "results") -> list[dict[str, Any]]:

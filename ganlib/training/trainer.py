@@ -230,11 +230,15 @@ class Trainer:
         self._averaged[player] += 1
         t = self._averaged[player]
         decay = min(self.settings.ema[player], (1 + t) / (10 + t))
-        for average, current in _pairs(self.averages[player], self.game.players[player]):
-            if average.is_floating_point():
-                average.lerp_(current, 1 - decay)
+        average, current = self.averages[player], self.game.players[player]
+        for a, b in zip(average.parameters(), current.parameters(), strict=True):
+            a.lerp_(b, 1 - decay)
+        for (name, a), b in zip(average.named_buffers(), current.buffers(), strict=True):
+            # Statistics can be averaged; a direction, such as a singular vector, would shrink where it turns.
+            if name.endswith(("running_mean", "running_var")):
+                a.lerp_(b, 1 - decay)
             else:
-                average.copy_(current)
+                a.copy_(b)
 
     # Reporting
 
