@@ -7,8 +7,10 @@ import torch
 from torch import Tensor, nn
 
 from ganlib.metrics.classifier import ASSETS, ClassifierFeatures
+from ganlib.metrics.features import feature_batches
 
 MOMENTS = ASSETS / "mnist_moments.safetensors"
+BLOCK = 256  # columns per product: small enough to skip most of what symmetry gives, large enough to be fast
 
 
 class Moments:
@@ -64,9 +66,18 @@ class Moments:
         if features.device.type == "mps":  # which has no float64
             features = features.cpu()
         features = features.detach().double()
-        mean = features.mean(0)
-        deviations = features - mean
-        self._add(len(features), mean, deviations.T @ deviations)
+        n, mean = len(features), features.mean(0)
+        if self.n == 0:
+            self._mean, self._scatter = mean.clone(), mean.new_zeros(len(mean), len(mean))
+        mean = mean.to(self._mean.device)
+        delta, total = mean - self._mean, self.n + n
+        # With the rule's last term as one more row, one product in place does it all; below the diagonal it
+        # would only repeat itself.
+        rows = torch.cat([features.to(mean.device) - mean, delta[None] * (self.n * n / total) ** 0.5])
+        for i in range(0, len(mean), BLOCK):
+            self._scatter[i : i + BLOCK, i:].addmm_(rows[:, i : i + BLOCK].T, rows[:, i:])
+        self._mean += delta * (n / total)
+        self.n = total
         return self
 
     def merge(self, other: "Moments") -> "Moments":
@@ -100,7 +111,8 @@ class Moments:
         """Unbiased covariance, float64 ``(d, d)``: the scatter over n - 1."""
         if self.n < 2:
             raise ValueError(f"a covariance needs at least 2 vectors, got {self.n}")
-        return self._scatter / (self.n - 1)
+        upper = self._scatter.triu()  # what lies below is not kept up
+        return (upper + upper.triu(1).T) / (self.n - 1)
 
 
 def frechet_distance(a: Moments, b: Moments) -> float:
@@ -149,17 +161,9 @@ def feature_moments(images: Tensor | Iterable[Tensor], features: nn.Module, batc
         ValueError: if the features are in training mode, ``batch_size`` is not positive, or there are no
             images.
     """
-    if batch_size < 1:
-        raise ValueError(f"batch_size must be positive, got {batch_size}")
-    if features.training:
-        raise ValueError(
-            "features must be in evaluation mode, where no image changes another's: call features.eval()"
-        )
-    parameter = next(features.parameters(), None)
     moments = Moments()
-    with torch.no_grad():
-        for batch in images.split(batch_size) if isinstance(images, Tensor) else images:
-            moments.update(features(batch if parameter is None else batch.to(parameter.device)))
+    for batch in feature_batches(images, features, batch_size):
+        moments.update(batch)
     if moments.n == 0:
         raise ValueError("images must not be empty")
     return moments

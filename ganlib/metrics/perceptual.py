@@ -150,12 +150,12 @@ def slerp(start: Tensor, end: Tensor, t: Tensor | float) -> Tensor:
 
     Source: White, "Sampling Generative Networks", 2016, section 2.1.
     """
-    cosine = F.cosine_similarity(start, end, dim=1).clamp(-1, 1).unsqueeze(1)
-    omega = cosine.acos()
-    sine = omega.sin()
-    straight = sine < 1e-4  # below, rounding of the cosine outweighs the difference between arc and chord
-    sine = torch.where(straight, 1.0, sine)
-    arc = ((1 - t) * omega).sin() / sine * start + (t * omega).sin() / sine * end
+    cosine = F.cosine_similarity(start, end, dim=1).unsqueeze(1)
+    # Nearer than 1e-4 the cosine's rounding outweighs the difference between arc and chord. Such rows are
+    # taken out before the arccosine, whose slope there is infinite.
+    straight = cosine.square() >= 1 - 1e-8
+    omega = torch.where(straight, 0.0, cosine).acos()
+    arc = (((1 - t) * omega).sin() * start + (t * omega).sin() * end) / omega.sin()
     return torch.where(straight, start + t * (end - start), arc)
 
 

@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from ganlib.data.toy import Target
 from ganlib.layers import spectral_norm
 from ganlib.losses import clip_weights_
+from ganlib.metrics.modes import mixture_modes
 from ganlib.models.gan import GAN, AdversarialLoss, Regularizer
 from ganlib.models.recipes import adam
 from ganlib.models.unrolled import UnrolledGAN
@@ -279,12 +280,10 @@ def score(fake: Tensor, target: Target, real: Tensor, *, n: int = 512, bins: int
 
 def coverage(fake: Tensor, target: Target) -> tuple[float, int | None]:
     """The ``quality`` and ``modes`` of :class:`Score`."""
-    good = target.distance(fake) <= 3 * target.std
-    modes = None
     if len(target.modes):
-        nearest = torch.cdist(fake[good].double(), target.modes).argmin(1)
-        modes = len(nearest.unique())
-    return good.double().mean().item(), modes
+        found = mixture_modes(fake, target.modes, target.std)
+        return found.quality, found.recovered
+    return (target.distance(fake) <= 3 * target.std).double().mean().item(), None
 
 
 def wasserstein(x: Tensor, y: Tensor) -> float:
