@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from torchvision.datasets import FakeData
 
 import ganlib
-from ganlib import runs, systems
+from ganlib import runs, studies, systems
 from ganlib.__main__ import main
 from ganlib.data import Images
 from ganlib.training import Budget, Experiment, Game, Settings
@@ -410,6 +410,108 @@ def test_reproduce_resumes_what_was_cut_off(toy, tmp_path):
     assert main(["train", "toy", "--budget", "cpu", "--out", "a"]) == 0
     history = json.loads((tmp_path / "results/toy/seed0/history.json").read_text())
     assert [row["step"] for row in history] == [2, 3, 4, 6], "it began anew"
+
+
+def test_points_of_the_plane_are_drawn_as_a_scatter_plot(toy, tmp_path, monkeypatch):
+    """1,000 of them at least, whatever is asked for: 64 points would show no distribution."""
+    asked = []
+
+    def points(self, n, rng=None):
+        asked.append(n)
+        return torch.randn(n, 2, generator=rng)
+
+    monkeypatch.setattr(Toy, "sample", points)
+    assert main(["train", "toy", "--out", "a"]) == 0
+    assert asked[-1] == 1000
+    with Image.open("a/samples.png") as image:
+        assert image.size == (320, 320)
+    before = Path("a/samples.png").read_bytes()
+    assert main(["sample", "a", "-n", "64", "--out", "b.png"]) == 0
+    assert Path("b.png").read_bytes() == before, "the same latents"
+    assert main(["sample", "a", "-n", "2000", "--out", "c.png"]) == 0 and asked[-1] == 2000
+
+
+# reproduce with studies
+
+
+@pytest.fixture
+def made_up(toy, monkeypatch):
+    """Two studies, beside the system `toy` and no other; the runs of their cells are noted."""
+    seen = []
+
+    def outcome(name: str, seed: int) -> studies.Outcome:
+        seen.append((name, seed))
+        return studies.Outcome({"modes": 8 - seed})
+
+    def cells(budget: Budget) -> list[studies.Cell]:
+        return [studies.Cell({"method": m}, partial(outcome, m)) for m in ("gan", "pacgan2")]
+
+    studies.all_studies()  # the real ones register once, and not into the copy
+    made = [
+        studies.Study(name, name.title(), "Nobody 2020", "99_toy.ipynb", (0, 1), cells)
+        for name in ("first", "second")
+    ]
+    monkeypatch.setattr(studies, "_REGISTRY", {study.name: study for study in made})
+    monkeypatch.setattr(systems, "all_systems", lambda: [systems._REGISTRY["toy"]])
+    return seen
+
+
+def test_reproduce_a_study(made_up, tmp_path):
+    assert main(["reproduce", "first"]) == 0
+    assert made_up == [("gan", 0), ("pacgan2", 0), ("gan", 1), ("pacgan2", 1)]
+    files = {p.name for p in (tmp_path / "results/first").iterdir()}
+    assert files == {f"{m}-seed{k}.json" for m in ("gan", "pacgan2") for k in (0, 1)}
+    page = (tmp_path / "results/README.md").read_text()
+    assert "## First" in page and "| gan | 2 |" in page and "7.5 ± 0.707" in page
+    assert "## Second" not in page, "nothing is stored of it"
+
+
+def test_reproduce_some_cells_and_seeds(made_up, tmp_path):
+    assert main(["reproduce", "first", "--cells", "pacgan2", "--seeds", "4", "2"]) == 0
+    assert made_up == [("pacgan2", 4), ("pacgan2", 2)]
+
+
+def test_reproduce_everything(made_up, toy, tmp_path):
+    """Without a name: every system and every study."""
+    assert main(["reproduce", "--seeds", "0"]) == 0
+    assert [name for name, _ in made_up] == ["gan", "pacgan2"] * 2
+    assert {p.name for p in (tmp_path / "results").iterdir()} == {"README.md", "first", "second", "toy"}
+
+
+def test_reproduce_what_is_missing(made_up, tmp_path):
+    assert main(["reproduce", "first", "--cells", "gan"]) == 0
+    assert main(["reproduce", "toy", "--seeds", "0"]) == 0
+    before = (tmp_path / "results/toy/seed0/metrics.json").stat().st_mtime_ns
+    made_up.clear()
+    assert main(["reproduce", "first", "toy", "--seeds", "0", "--missing"]) == 0
+    assert made_up == [("pacgan2", 0)]
+    assert (tmp_path / "results/toy/seed0/metrics.json").stat().st_mtime_ns == before
+    assert main(["reproduce", "toy", "--seeds", "0"]) == 0
+    assert (tmp_path / "results/toy/seed0/metrics.json").stat().st_mtime_ns > before
+
+
+def test_reproduce_list(made_up, tmp_path, capsys):
+    assert main(["reproduce", "--list"]) == 0
+    out = capsys.readouterr().out
+    for word in ("first: First", "second: Second", "Nobody 2020", "99_toy.ipynb", "gan pacgan2"):
+        assert word in out
+    assert not made_up and not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["first", "--cells", "wgan"], ["first has no cell wgan", "gan, pacgan2"]),
+        (["--cells", "gan"], ["--cells needs the name of one study"]),
+        (["first", "second", "--cells", "gan"], ["--cells needs the name of one study"]),
+        (["toy", "--cells", "gan"], ["--cells needs the name of one study"]),
+        (["first", "nosuch"], ["nosuch"]),
+    ],
+)
+def test_reproduce_errors_come_before_any_run(arguments, words, made_up, tmp_path, capsys):
+    line = fails(capsys, "reproduce", *arguments)
+    assert all(word in line for word in words)
+    assert not made_up and not list(tmp_path.iterdir())
 
 
 # The program

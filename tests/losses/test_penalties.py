@@ -1,12 +1,26 @@
 """Gradient penalty and weight clipping: closed forms, finite differences, and who receives a gradient."""
 
 import math
+from functools import partial
 
 import pytest
 import torch
 from torch import nn
 
-from ganlib.losses import R1, R2, GradientPenalty, clip_weights_, gradient_norms, interpolate
+from ganlib.losses import (
+    R1,
+    R2,
+    GradientPenalty,
+    Lazy,
+    NonSaturating,
+    clip_weights_,
+    gradient_norms,
+    interpolate,
+    perturb,
+)
+from ganlib.models.gan import GAN
+from ganlib.training import Settings, Trainer
+from ganlib.training.checkpoint import NAME, read
 
 
 def rng(seed: int = 0) -> torch.Generator:
@@ -214,14 +228,28 @@ def test_penalty_alone_leaves_no_gradient_behind():
     assert critic.a.grad is None
 
 
-@pytest.mark.parametrize("target", [0.0, 1.0])
-def test_zero_gradient_is_finite(target):
+@pytest.mark.parametrize(
+    ("penalty", "cost"),
+    [
+        (GradientPenalty(10.0, 0.0), 0.0),
+        (GradientPenalty(10.0, 1.0), 10.0),
+        (GradientPenalty(one_sided=True), 0.0),
+        (GradientPenalty(points=perturb), 10.0),
+        (R1(), 0.0),
+        (R2(), 0.0),
+    ],
+)
+@pytest.mark.parametrize("dtype", [torch.float64, torch.float32])
+def test_zero_gradient_is_finite(penalty, cost, dtype):
     """A critic that ignores its input, as after an unlucky initialisation: sqrt'(0) must not make NaN."""
-    critic = Linear(torch.zeros(3, dtype=torch.float64))
-    value = GradientPenalty(10.0, target)(critic, normal(4, 3), normal(4, 3, seed=1))
-    value.backward()
-    assert value.item() == 10 * target**2
-    assert torch.equal(critic.weight.grad, torch.zeros(3, dtype=torch.float64))
+    flat = nn.Sequential(nn.Linear(3, 5), nn.ReLU(), nn.Linear(5, 1)).to(dtype)
+    nn.init.constant_(flat[0].bias, -100.0)  # every rectifier off, as after an unlucky step
+    for critic in (Linear(torch.zeros(3, dtype=dtype)), flat):
+        value = penalty(critic, normal(4, 3).to(dtype), normal(4, 3, seed=1).to(dtype))
+        value.backward()
+        assert value.item() == cost
+        for parameter in critic.parameters():
+            assert parameter.grad is None or torch.equal(parameter.grad, torch.zeros_like(parameter))
 
 
 def test_works_inside_no_grad():
@@ -340,3 +368,122 @@ def test_zero_centred_penalties_default_and_refuse(penalty):
     assert penalty().name == penalty.__name__
     with pytest.raises(ValueError, match="weight must be at least 0, got -1"):
         penalty(-1)
+
+
+# One-sided, and around the data
+
+
+@pytest.mark.parametrize(("slope", "cost"), [(0.5, 0.0), (1.0, 0.0), (3.0, 40.0)])
+def test_one_sided_penalty_asks_for_slopes_above_the_target_alone(slope, cost):
+    """lambda max(0, a - 1)^2 with derivative 2 lambda max(0, a - 1)."""
+    ones = torch.ones(4, 1, dtype=torch.float64)
+    critic = Linear(torch.tensor([slope], dtype=torch.float64))
+    value = GradientPenalty(one_sided=True)(critic, ones, ones)
+    value.backward()
+    assert value.item() == cost
+    assert critic.weight.grad.item() == pytest.approx(20 * max(0.0, slope - 1), abs=1e-12)
+
+
+def test_one_side_is_taken_per_sample():
+    """Slopes 0.5 and 1.5 have mean 1, and yet one of them is too steep: (0 + 0.25) / 2."""
+    points = torch.tensor([[0.5], [1.5]], dtype=torch.float64)
+    value = GradientPenalty(1.0, one_sided=True)(Quadratic(1.0), points, points)
+    assert value.item() == pytest.approx(0.125, rel=1e-12)
+
+
+def test_perturbed_points_are_around_the_data():
+    """x + std(x) u / 2 with a u in [0, 1) for each entry, whatever the fakes are."""
+    real = 3 * normal(500, 2, 4, seed=1) + 5
+    points = perturb(real, torch.full_like(real, math.nan), rng(2))
+    u = (points - real) / (0.5 * real.std())
+    assert u.min() > -1e-9 and u.max() < 1 + 1e-9
+    # 4,000 uniform numbers: the mean's standard error is 0.289 / 63 = 0.0046.
+    assert u.mean().item() == pytest.approx(0.5, abs=0.02)
+    assert not torch.allclose(u[:, :1], u[:, 1:], atol=1e-3), "entries share their noise"
+    assert torch.equal(points, perturb(real, real, rng(2)))
+
+
+@pytest.mark.parametrize("dtype", [torch.float64, torch.float32, torch.bfloat16])
+def test_perturb_keeps_dtype(dtype):
+    assert perturb(torch.ones(4, 2, dtype=dtype), torch.zeros(4, 2, dtype=dtype), rng()).dtype == dtype
+
+
+def test_dragans_penalty_looks_around_the_data():
+    spy, real = Spy(), normal(6, 3, seed=1)
+    value = GradientPenalty(points=perturb)(spy, real, normal(6, 3, seed=2), rng(3))
+    assert torch.equal(spy.seen[0], perturb(real, real, rng(3)))
+    value.backward()
+    # f is s times the sum of three entries, s = 1: d/ds 10 (sqrt(3) s - 1)^2.
+    assert spy.scale.grad.item() == pytest.approx(20 * (math.sqrt(3) - 1) * math.sqrt(3), rel=1e-12)
+
+
+# Lazy
+
+
+def test_lazy_is_due_every_kth_time_and_k_times_as_strong():
+    critic, real, fake = Quadratic(1.0), normal(6, 3, seed=1), normal(6, 3, seed=2)
+    plain, lazy = R1(3.0)(critic, real, fake).item(), Lazy(R1(3.0), 4)
+    values = [lazy(critic, real, fake) for _ in range(8)]
+    assert [v is not None for v in values] == [True, False, False, False] * 2
+    # Powers of two are exact, so the mean over eight calls is the plain value.
+    assert sum(v.item() for v in values if v is not None) / 8 == plain
+    assert lazy.name == "R1" and lazy.calls.item() == 8
+
+
+def test_lazy_gradients_add_up_to_the_plain_ones():
+    real, fake = normal(6, 3, seed=1), normal(6, 3, seed=2)
+    plain, spared = Quadratic(1.0), Quadratic(1.0)
+    lazy = Lazy(R2(), 2)
+    for _ in range(4):
+        R2()(plain, real, fake).backward()
+        if (value := lazy(spared, real, fake)) is not None:
+            value.backward()
+    torch.testing.assert_close(spared.a.grad, plain.a.grad)
+
+
+def test_lazy_does_not_look_when_it_is_not_due():
+    spy = Spy()
+    lazy = Lazy(R1(), 3)
+    for _ in range(6):
+        lazy(spy, normal(2, 3), normal(2, 3))
+    assert len(spy.seen) == 2
+
+
+def test_lazy_goes_on_counting_from_its_state():
+    first, second = Lazy(R1(), 3), Lazy(R1(), 3)
+    arguments = (Quadratic(1.0), normal(2, 3), normal(2, 3))
+    first(*arguments)
+    second.load_state_dict(first.state_dict())
+    assert [second(*arguments) is not None for _ in range(4)] == [False, False, True, False]
+
+
+@pytest.mark.parametrize("every", [0, -1])
+def test_lazy_must_act_some_time(every):
+    with pytest.raises(ValueError, match=f"every must be at least 1, got {every}"):
+        Lazy(R1(), every)
+
+
+def lazy_run(out, seed: int = 0) -> Trainer:
+    with torch.random.fork_rng():
+        torch.manual_seed(seed)
+        generator, critic = nn.Linear(2, 3), nn.Sequential(nn.Linear(3, 5), nn.Tanh(), nn.Linear(5, 1))
+    generator.latent_dim = 2
+    game = GAN(generator, critic, NonSaturating(), [Lazy(R1(), 3), R2()])
+    sgd = partial(torch.optim.SGD, lr=0.1)
+    settings = Settings(dict.fromkeys(game.turns, sgd), batch_size=4, precision="32-true", log_every=1)
+    return Trainer(game, normal(16, 3).float(), settings, out=out, progress=False)
+
+
+def test_lazy_run_resumed_between_two_penalties_equals_an_undisturbed_one(tmp_path):
+    whole = lazy_run(tmp_path / "whole")
+    whole.fit(7)
+    lazy_run(tmp_path / "cut").fit(4)
+    second = lazy_run(tmp_path / "cut", seed=9)
+    assert second.resume()
+    second.fit(7)
+    left, right = (read(tmp_path / folder / NAME)[0] for folder in ("whole", "cut"))
+    assert "game.counting.0.calls" in left and left.keys() == right.keys()
+    assert all(torch.equal(left[k], right[k]) for k in left)
+    terms = [row for row in second.history if "discriminator/R1" in row]
+    assert [row["step"] for row in terms] == [1, 4, 7], "the history shows the term where it was due"
+    assert all("discriminator/R2" in row for row in second.history)

@@ -8,7 +8,19 @@ from torch import nn
 from torch.nn.functional import binary_cross_entropy_with_logits
 
 from ganlib.layers import mixes_samples
-from ganlib.losses import GradientPenalty, Minimax, NonSaturating, Wasserstein
+from ganlib.losses import (
+    R1,
+    EnergyMargin,
+    FeatureMatching,
+    GradientPenalty,
+    Hinge,
+    Lazy,
+    LeastSquares,
+    Minimax,
+    NonSaturating,
+    RelativisticPairing,
+    Wasserstein,
+)
 from ganlib.models.gan import GAN, Maxout, MLPDiscriminator, MLPGenerator
 from ganlib.training import Game
 
@@ -54,7 +66,15 @@ def reals(n: int = 8, seed: int = 1) -> tuple[torch.Tensor]:
     return (torch.randn(n, 4, generator=torch.Generator().manual_seed(seed)),)
 
 
-LOSSES = [Minimax(), NonSaturating(), Wasserstein()]
+LOSSES = [
+    Minimax(),
+    NonSaturating(),
+    Wasserstein(),
+    LeastSquares(),
+    Hinge(),
+    EnergyMargin(2.0),
+    RelativisticPairing(),
+]
 VARIANTS = [
     {"batch_norm": False},
     {"batch_norm": True},
@@ -250,6 +270,118 @@ def test_terms_of_one_name_are_refused(names):
     """A second term of the same name would silently take the place of the first."""
     with pytest.raises(ValueError, match="name"):
         game(Wasserstein(), [GradientPenalty(name=name) for name in names])
+
+
+# What both sides may ask for
+
+
+class Term:
+    """A named term that notes its arguments."""
+
+    def __init__(self, name: str, value: float | None = 7.0) -> None:
+        self.name, self.value = name, value
+        self.seen: list[tuple] = []
+
+    def __call__(self, discriminator, real, fake):
+        self.seen.append((discriminator, real, fake))
+        return None if self.value is None else discriminator(fake).mean() * 0 + self.value
+
+
+def test_relativistic_losses_get_the_real_outputs(monkeypatch):
+    """In the generator's turn too: softplus(D(x) - D(G(z))), and a gradient for the generator alone."""
+    g = game(RelativisticPairing())
+    z = torch.randn(8, 3)
+    monkeypatch.setattr(g, "latent", lambda n: z)
+    by_hand = copy.deepcopy(g)
+    (real,) = reals()
+    apart = by_hand.discriminator(real) - by_hand.discriminator(by_hand.generator(z))
+    found = g.loss("generator", (real,))["adversarial"]
+    torch.testing.assert_close(found, torch.nn.functional.softplus(apart).mean())
+    torch.testing.assert_close(
+        g.loss("discriminator", (real,))["adversarial"], torch.nn.functional.softplus(-apart).mean()
+    )
+    found.backward()
+    assert all(p.grad is not None for p in g.generator.parameters())
+    assert all(p.grad is None for p in g.discriminator.parameters())
+
+
+@pytest.mark.parametrize("loss", [x for x in LOSSES if not hasattr(x, "relativistic")])
+def test_other_losses_cost_no_pass_over_real_data_in_the_generators_turn(loss):
+    g = game(loss)
+    g.loss("generator", reals())
+    assert len(g.discriminator.calls) == 1
+
+
+def generator_game(*terms, regularizers=()) -> GAN:
+    g = game()
+    return GAN(g.generator, g.discriminator, g.adversarial, regularizers, generator_regularizers=terms)
+
+
+def test_generator_regularizers_are_named_terms_on_the_same_fakes():
+    first, second = Term("first"), Term("second", 3.0)
+    g = generator_game(first, second)
+    terms = g.loss("generator", reals())
+    assert {k: v.item() for k, v in list(terms.items())[1:]} == {"first": 7.0, "second": 3.0}
+    (judge, real, fake) = first.seen[0]
+    assert judge is g.discriminator and torch.equal(real, reals()[0])
+    assert fake.requires_grad and torch.equal(fake, g.discriminator.calls[0]["input"])
+    assert list(g.loss("discriminator", reals())) == ["adversarial"] and len(first.seen) == 1
+
+
+def test_terms_that_are_not_due_are_left_out():
+    g = generator_game(Term("late", None), regularizers=[Term("later", None), Term("now")])
+    assert list(g.loss("generator", reals())) == ["adversarial"]
+    assert list(g.loss("discriminator", reals())) == ["adversarial", "now"]
+
+
+def test_terms_that_count_are_in_the_state():
+    """A lazy penalty's count belongs into checkpoints; other penalties have nothing to keep."""
+    counted, plain = game(regularizers=[Lazy(R1(), 4)]), game(regularizers=[R1()])
+    assert set(counted.state_dict()) - set(plain.state_dict()) == {"counting.0.calls"}
+    counted.loss("discriminator", reals())
+    assert counted.state_dict()["counting.0.calls"].item() == 1
+    assert list(counted.loss("discriminator", reals())) == ["adversarial"], "the second call is not due"
+
+
+def test_a_copied_game_reads_its_own_features():
+    """A term that holds a layer of the discriminator holds the copy's layer in the copy."""
+    g = game()
+    g = GAN(
+        g.generator,
+        g.discriminator,
+        NonSaturating(),
+        generator_regularizers=[FeatureMatching(g.discriminator.module[1])],
+    )
+    twin = copy.deepcopy(g)
+    assert twin.generator_regularizers[0].layer is twin.discriminator.module[1]
+    assert twin.loss("generator", reals())["feature matching"].isfinite()
+
+
+@pytest.mark.parametrize("names", [("p", "p"), ("adversarial",)])
+def test_generator_terms_of_one_name_are_refused(names):
+    with pytest.raises(ValueError, match="distinct names"):
+        generator_game(*(Term(name) for name in names))
+
+
+def test_the_two_sides_may_share_a_name():
+    generator_game(Term("p"), regularizers=[Term("p")])
+
+
+def test_after_step_reaches_the_players_parts():
+    class Part(nn.Identity):
+        steps = 0
+
+        def after_step(self) -> None:
+            self.steps += 1
+
+    g, parts = game(), (Part(), Part(), Part())
+    g.discriminator.module.append(parts[0])
+    g.discriminator.module.append(nn.Sequential(parts[1]))
+    g.generator.module.append(parts[2])
+    g.after_step("discriminator")
+    g.after_step("discriminator")
+    g.after_step("generator")
+    assert [part.steps for part in parts] == [2, 2, 1]
 
 
 # Sampling

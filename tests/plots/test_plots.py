@@ -50,6 +50,28 @@ def test_grid_refuses_what_is_no_picture(shape):
         plots.grid(torch.zeros(shape))
 
 
+def test_points_are_where_they_are():
+    samples = torch.tensor([[0.0, 1.0], [2.0, -1.0], [-3.0, 0.5]], requires_grad=True)
+    ax = plots.points(samples, title="Ring")
+    (drawn,) = ax.collections
+    np.testing.assert_allclose(drawn.get_offsets(), samples.detach())
+    assert (ax.get_title(), ax.get_xlabel(), ax.get_ylabel()) == ("Ring", "x", "y")
+    assert ax.get_aspect() == 1, "a circle must look like one"
+    assert matplotlib.colors.to_hex(drawn.get_facecolor()[0]) == plots.PALETTE[0].lower()
+
+
+def test_points_take_an_axis_and_half_precision():
+    figure, ax = plt.subplots()
+    assert plots.points(torch.ones(2, 2, dtype=torch.float16), ax=ax) is ax
+    assert plt.get_fignums() == [figure.number]
+
+
+@pytest.mark.parametrize("shape", [(3,), (3, 3), (2, 2, 2), (4, 1)])
+def test_points_refuse_what_is_not_in_the_plane(shape):
+    with pytest.raises(ValueError, match=r"samples must be \(N, 2\), got"):
+        plots.points(torch.zeros(shape))
+
+
 def test_curves_are_the_histories():
     ax = plots.curves(history())
     assert [line.get_label() for line in ax.get_lines()] == ["p/0", "p/1"]
