@@ -236,7 +236,10 @@ def reproduce(
     names = names or [*(s.name for s in systems.all_systems()), *known]
     if cells and (len(names) != 1 or names[0] not in known):
         raise ValueError("--cells needs the name of one study before it")
-    chosen = [systems.get(name) for name in names if name not in known]  # a wrong name is told before any run
+    try:  # a wrong name is told before any run
+        chosen = [systems.get(name) for name in names if name not in known]
+    except ValueError as error:
+        raise ValueError(f"{error}; the studies are {', '.join(known)}") from None
     for study in [known[name] for name in names if name in known]:
         studies.run(study, Budget.CPU, seeds=seeds, names=cells, folder=folder, overwrite=not missing)
     for system in chosen:

@@ -34,7 +34,7 @@ class Autoencoder(nn.Module):
         decoder: codes -> images.
         energy: errors ``(N, C H W)`` -> ``(N,)``; None for the Euclidean norm.
 
-    Source: Zhao et al. 2017, eq. 3.
+    Source: Zhao et al. 2017, section 2.3.
     """
 
     def __init__(
@@ -60,7 +60,7 @@ def convolutional_autoencoder(width: int = 64, channels: int = 1, size: int = 32
     The codes, ``4 * 4`` positions with the channels of DCGAN's last level, have no activation, so that two of
     them can be orthogonal or opposed.
 
-    Source: Zhao et al. 2017, Appendix D (4 x 4 kernels of stride 2).
+    Source: Zhao et al. 2017, the appendix on their convolutional networks (4 x 4 kernels of stride 2).
     """
     widths = [channels, *channels_per_level(width, size)]
     encoder: list[nn.Module] = []

@@ -42,8 +42,8 @@ class ModeRegularizedGAN(GAN):
     to be minimised. That would send reconstructions where the discriminator is sure that they are false.
     Meant is its maximisation, hence the minus sign in :math:`L_{adv}`.
 
-    Reconstructions pass through the generator as samples are drawn from it, in evaluation mode: with a batch
-    norm's statistics of the batch G would be another function on E(x) than on z, whatever E gave out.
+    Codes pass through the generator in one batch with latents, half and half: by the statistics of E(x)
+    alone a batch norm in G would undo any shift of the codes, and G be another function on them than on z.
 
     Args:
         generator: as for :class:`ganlib.models.gan.GAN`.
@@ -82,13 +82,12 @@ class ModeRegularizedGAN(GAN):
         self.turns = {"discriminator": n_critic, "generator": 1, "encoder": 1}
 
     def terms(self, player: str, batch: tuple[Tensor, ...]) -> dict[str, Tensor]:
-        own = {} if player == "encoder" else super().terms(player, batch)
-        return own if player == "discriminator" else own | self.regularization(batch[0])
-
-    def regularization(self, real: Tensor) -> dict[str, Tensor]:
-        """R, term by term."""
-        again = reconstruct(self.generator, self.encoder, real)
-        return {
+        if player == "discriminator":
+            return super().terms(player, batch)
+        real = batch[0]
+        fake, again = side_by_side(self.generator, self.latent(len(real)), self.encoder(real))
+        own = {} if player == "encoder" else self.generator_terms(self.discriminator, real, fake)
+        return own | {
             "distance": self.distance_weight * mse_loss(again.float(), real.float()),
             "mode": self.mode_weight * self.adversarial.generator(self.discriminator(again)),
         }
@@ -108,7 +107,8 @@ class ManifoldDiffusionGAN(Game):
     looks, which it could while G's samples are still poor; where real and fake lie far apart a discriminator
     is sure of itself, and says nothing.
 
-    Players are the two discriminators, the generator, and ``autoencoder``: generator and encoder, which the
+    Latents and codes pass through the generator in one batch, as in :class:`ModeRegularizedGAN`. Players are
+    the two discriminators, the generator, and ``autoencoder``: generator and encoder, which the
     manifold step moves together.
 
     Args:
@@ -149,40 +149,36 @@ class ManifoldDiffusionGAN(Game):
 
     def terms(self, player: str, batch: tuple[Tensor, ...]) -> dict[str, Tensor]:
         real = batch[0]
+        fake, again = side_by_side(self.generator, self.latent(len(real)), self.encoder(real))
         match player:
+            case "manifold":
+                outputs = self.manifold(real), self.manifold(again)
+                return {"adversarial": self.adversarial.discriminator(*outputs)}
             case "autoencoder":
-                again = reconstruct(self.generator, self.encoder, real)
                 return {
                     "distance": mse_loss(again.float(), real.float()),
                     "mode": self.weight * self.adversarial.generator(self.manifold(again)),
                 }
-            case "generator":
-                return {"adversarial": self.adversarial.generator(self.diffusion(self.fakes(len(real))))}
-        with torch.no_grad():
-            again = reconstruct(self.generator, self.encoder, real).to(real.dtype)
-            sides = (real, again) if player == "manifold" else (again, self.fakes(len(real)))
-        judge = self.players[player]
-        return {"adversarial": self.adversarial.discriminator(*(judge(side) for side in sides))}
+            case "diffusion":
+                outputs = self.diffusion(again), self.diffusion(fake)
+                return {"adversarial": self.adversarial.discriminator(*outputs)}
+            case _:
+                return {"adversarial": self.adversarial.generator(self.diffusion(fake))}
 
-    def fakes(self, n: int) -> Tensor:
-        """G(z) for ``n`` fresh latents."""
-        return self.generator(normal(n, self.generator.latent_dim, device=self.device))
+    def latent(self, n: int, rng: torch.Generator | None = None) -> Tensor:
+        """Latents :math:`z \\sim N(0, I)`, ``(n, latent_dim)``."""
+        return normal(n, self.generator.latent_dim, device=self.device, rng=rng)
 
     def sample(self, n: int, rng: torch.Generator | None = None, batch_size: int = 500) -> Tensor:
         """Draw ``n`` samples in evaluation mode, ``batch_size`` at a time, on the game's device."""
-        z = normal(n, self.generator.latent_dim, device=self.device, rng=rng)
+        z = self.latent(n, rng)
         with self.evaluating():
             return torch.cat([self.generator(part).float() for part in z.split(batch_size)])
 
 
-def reconstruct(generator: nn.Module, encoder: nn.Module, real: Tensor) -> Tensor:
-    """G(E(x)) with the generator in evaluation mode: the function that samples are drawn with."""
-    training = generator.training
-    generator.eval()
-    try:
-        return generator(encoder(real))
-    finally:
-        generator.train(training)
+def side_by_side(generator: nn.Module, z: Tensor, codes: Tensor) -> tuple[Tensor, Tensor]:
+    """G(z) and G(E(x)), ``(N, ...)`` each, from one batch of N latents and N codes ``(N, latent_dim)``."""
+    return generator(torch.cat([z, codes])).chunk(2)
 
 
 class MixtureEncoder(nn.Module):

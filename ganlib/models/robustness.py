@@ -401,7 +401,7 @@ def _rmsprop(rate: float) -> OptimizerFactory:
 
 
 METHODS = {
-    # The paper's four, with its Appendix's optimizers and rates.
+    # The paper's four, with the optimizers and rates of its published code.
     "gan": Method("DCGAN", NonSaturating(), lambda k: adam(2e-4 * k, 0.5)),
     "lsgan": Method("LSGAN", LeastSquares(), lambda k: _rmsprop(1e-4 * k)),
     "wgan": Method("WGAN (clipping)", Wasserstein(), lambda k: _rmsprop(5e-5 * k), n_critic=5, clip=0.01),
@@ -448,8 +448,8 @@ def play(architecture: str, method: str, shape: Shape, n_critic: int | None = No
     Raises:
         ValueError: for unknown names.
 
-    Source: Gulrajani et al. 2017, section 5.1, figure 2 and Appendix C. Lectures: UBC, Aalto "Generated
-    samples", OUC "Improved WGAN".
+    Source: Gulrajani et al. 2017, figure 2, and the published code. Lectures: Aalto "Generated samples"; OUC
+    "Improved WGAN"; UBC.
     """
     if architecture not in ARCHITECTURES:
         raise ValueError(f"architecture must be one of {list(ARCHITECTURES)}, got {architecture!r}")

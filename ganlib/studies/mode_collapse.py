@@ -23,7 +23,7 @@ from ganlib.models.pacgan import (
 )
 from ganlib.models.unrolled import UnrolledGAN
 from ganlib.random import derived_seed
-from ganlib.studies import Cell, Outcome, study
+from ganlib.studies import Cell, Outcome, fit, study
 from ganlib.training import Budget, Trainer
 
 TARGETS: dict[str, Mixture] = {"ring": ring(8, 1.0, 0.01), "grid": grid(5, 2.0, 0.05)}
@@ -57,11 +57,15 @@ PAPER = {
     seeds=(0, 1, 2),
 )
 def mode_collapse(budget: Budget) -> list[Cell]:
-    """Every method on ring and grid: the same networks, optimizer, points and generator steps for each."""
+    """Every method on ring and grid: the same networks, optimizer, points and generator steps for each.
+
+    Unrolling, whose steps cost eight times a plain one, is shown on the ring alone, as in its paper.
+    """
     return [
         Cell({"target": target, "method": method}, partial(_collapse, target, method, budget))
         for target in TARGETS
         for method in METHODS
+        if (target, method) != ("grid", "unrolled")
     ]
 
 
@@ -95,14 +99,13 @@ def _collapse(name: str, method: str, budget: Budget, seed: int) -> Outcome:
     with torch.random.fork_rng():
         torch.manual_seed(derived_seed(seed, 0))
         playing = game(method, *mixture_widths(budget))
-    steps = mixture_steps(budget)
     trainer = Trainer(
         playing,
         mixture_data(target, budget),
-        mixture_settings(playing, target, budget, steps, seed),
+        mixture_settings(playing, target, budget, seed),
         progress=False,
     )
-    trainer.fit(steps)
+    fit(trainer, steps)
     points = trainer.sample(SAMPLES, seed)
     return Outcome(
         mixture_score(points, target),

@@ -19,7 +19,7 @@ from torch import Tensor
 from ganlib import systems
 from ganlib.data import Images, mnist
 from ganlib.metrics import fid, mnist_moments, parzen_log_likelihood, parzen_sigma
-from ganlib.studies import Cell, Outcome, study
+from ganlib.studies import Cell, Outcome, fit, study
 from ganlib.training import Budget, History, Trainer
 
 TRAIN = 50_000
@@ -79,7 +79,7 @@ def _gan(n: int, budget: Budget, seed: int) -> Outcome:
     train = Images(*(part[:TRAIN] for part in mnist("train")))
     experiment = systems.get("gan").experiment(budget, seed, train)
     trainer = Trainer(experiment.game, experiment.data, experiment.settings, progress=False)
-    trainer.fit(experiment.steps)
+    fit(trainer, experiment.steps)
     samples = (trainer.sample(n).cpu()[:, :, 2:-2, 2:-2] + 1) / 2
     return judged(samples, budget, trainer.history)
 

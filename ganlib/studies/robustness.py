@@ -10,7 +10,7 @@ import torch
 from ganlib.metrics import ClassifierFeatures
 from ganlib.models.recipes import digit_report, image_data
 from ganlib.models.robustness import ARCHITECTURES, METHODS, Shape, play
-from ganlib.studies import Cell, Outcome, study
+from ganlib.studies import Cell, Outcome, fit, study
 from ganlib.training import (
     Budget,
     Game,
@@ -87,7 +87,7 @@ def trained(
     )
     trainer = Trainer(game, image_data(None, budget), settings, progress=False)
     try:
-        trainer.fit(steps)
+        fit(trainer, steps)
     except NonFiniteLossError as error:
         finite = [row for row in trainer.history if all(map(math.isfinite, row.values()))]
         nothing = dict.fromkeys(("fid", "fid_over_floor", "balance", "classes"))

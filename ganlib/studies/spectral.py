@@ -11,6 +11,7 @@ from ganlib.losses import NonSaturating
 from ganlib.models.dcgan import Discriminator, Generator
 from ganlib.models.gan import GAN
 from ganlib.models.recipes import adam
+from ganlib.models.robustness import he_
 from ganlib.models.sngan import normalize_spectrally_
 from ganlib.studies import Cell, Outcome, study
 from ganlib.studies.robustness import trained
@@ -59,8 +60,9 @@ def _cell(letter: str, normalized: bool, budget: Budget, seed: int) -> Outcome:
     with torch.random.fork_rng():
         torch.manual_seed(seed)
         generator = Generator(budget.pick(smoke=8, cpu=64, gpu=128), width)
-        # Without batch norm on either side of the comparison: only the spectral norm comes and goes.
-        discriminator = Discriminator(width, batch_norm=False)
+        # No batch norm on either side of the comparison: only the spectral norm comes and goes. He's weights,
+        # because DCGAN's are too small for a narrow network, and only a normalized one would not mind.
+        discriminator = he_(Discriminator(width, batch_norm=False))
         if normalized:
             normalize_spectrally_(discriminator)
     game = GAN(generator, discriminator, NonSaturating(), n_critic=setting.n_dis)

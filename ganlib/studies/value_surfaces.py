@@ -15,7 +15,7 @@ from ganlib.models.gan import Regularizer
 from ganlib.models.lab import surface, wasserstein
 from ganlib.models.recipes import adam
 from ganlib.random import derived_seed
-from ganlib.studies import Cell, Outcome, study
+from ganlib.studies import Cell, Outcome, fit, study
 from ganlib.training import Budget, Game, LinearDecay, Settings, Trainer
 
 EXTENT = 2.5
@@ -136,7 +136,7 @@ def _surface(name: str, method: str, budget: Budget, seed: int) -> Outcome:
     target = TARGETS[name]
     data = pairs(target, budget.pick(smoke=1000, cpu=100_000, gpu=100_000), derived_seed(seed, 3))
     trainer = Trainer(game, data, settings, progress=False)
-    trainer.fit(steps)
+    fit(trainer, steps)
 
     real, fake = (part.to(game.device) for part in pairs(target, 1000, derived_seed(seed, 4)))
     norms = gradient_norms(game.discriminator, interpolate(real, fake, torch.Generator().manual_seed(seed)))

@@ -16,7 +16,7 @@ from ganlib.layers import spectral_norm
 from ganlib.losses import GradientPenalty
 from ganlib.models.recipes import adam
 from ganlib.random import derived_seed
-from ganlib.studies import Cell, Outcome, study
+from ganlib.studies import Cell, Outcome, fit, study
 from ganlib.studies.value_surfaces import CriticGame, pairs, relu_critic
 from ganlib.theory.transport import c_transform, emd, lipschitz_constant, pairwise_distances
 from ganlib.training import Budget, LinearDecay, Settings, Trainer
@@ -143,9 +143,9 @@ def _estimate(name: str, method: str, budget: Budget, seed: int) -> Outcome:
         log_every=max(1, steps // 60),
     )
     trainer = Trainer(game, (real, fake), settings, progress=False)
-    trainer.fit(early)
+    fit(trainer, early)
     soon = game.estimate(trainer.data[0], trainer.data[1])
-    trainer.fit(steps)
+    fit(trainer, steps)
     with game.evaluating():
         figures = bounds(game.discriminator, *trainer.data)
     w1 = figures["w1"]
