@@ -105,7 +105,7 @@ def _collapse(name: str, method: str, budget: Budget, seed: int) -> Outcome:
         mixture_settings(playing, target, budget, seed),
         progress=False,
     )
-    fit(trainer, steps)
+    fit(trainer, mixture_steps(target, budget))
     points = trainer.sample(SAMPLES, seed)
     return Outcome(
         mixture_score(points, target),

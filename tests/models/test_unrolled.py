@@ -6,9 +6,11 @@ import pytest
 import torch
 from torch import nn
 
+from ganlib import systems
 from ganlib.losses import NonSaturating, Wasserstein
 from ganlib.models.gan import GAN
 from ganlib.models.unrolled import UnrolledGAN
+from ganlib.training import Budget
 
 
 class Point(nn.Module):
@@ -130,3 +132,15 @@ def test_refuses_batch_norm():
     generator, critic = networks()
     with pytest.raises(ValueError, match="must not hold batch norm"):
         UnrolledGAN(generator, nn.Sequential(nn.BatchNorm1d(2), critic), NonSaturating())
+
+
+def test_system_looks_five_steps_ahead_on_a_ring_of_eight():
+    experiment = systems.get("unrolled-gan").experiment(Budget.SMOKE)
+    assert isinstance(experiment.game, UnrolledGAN) and experiment.game.steps == 5
+    (points,) = experiment.data
+    assert points.shape == (1000, 2)
+    # eight modes, each with an eighth of the points: the authors' published ring has one of them twice
+    angles = torch.atan2(points[:, 1], points[:, 0]) / (2 * torch.pi) * 8
+    shares = torch.bincount(angles.round().long() % 8, minlength=8) / 1000
+    assert shares.max() < 0.125 + 5 * (0.125 * 0.875 / 1000) ** 0.5  # five standard errors
+    assert set(experiment.evaluate(experiment.game)) == {"modes", "quality", "reverse_kl"}
