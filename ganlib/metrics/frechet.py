@@ -121,10 +121,9 @@ def frechet_distance(a: Moments, b: Moments) -> float:
         d^2 = |mu_a - mu_b|^2 + tr(S_a) + tr(S_b) - 2 tr (S_a^{1/2} S_b S_a^{1/2})^{1/2}
 
     The usual ``sqrtm(S_a @ S_b)`` takes the root of a matrix that is not symmetric, with a Schur form, and
-    may come out complex. The matrix above has the same eigenvalues and is symmetric. With
-    ``S_a = V diag(w) V^T`` they are those of ``diag(w)^{1/2} V^T S_b V diag(w)^{1/2}``, and the trace of the
-    root is the sum of their square roots. Covariances may be singular, as those of fewer vectors than
-    dimensions are.
+    may come out complex. With any R that has ``R R^T = S_a``, such as Cholesky's, ``R^T S_b R`` has the same
+    eigenvalues and is symmetric, and the trace of the root is the sum of their square roots. Covariances may
+    be singular, as those of fewer vectors than dimensions are; R then comes from the eigenvectors.
 
     Returns:
         A float, at least 0.
@@ -141,14 +140,24 @@ def frechet_distance(a: Moments, b: Moments) -> float:
         raise ValueError(f"a and b must be of one dimension, got {len(mean_a)} and {len(mean_b)}")
     if b.n < a.n:  # the root is taken of the one that may lack rank
         cov_a, cov_b = cov_b, cov_a
-    w, v = torch.linalg.eigh(cov_a)
-    # What rounding leaves of a zero eigenvalue, of either sign, would come back as its square root: drop it.
-    kept = w > w[-1] * len(w) * torch.finfo(w.dtype).eps
-    root = v[:, kept] * w[kept].sqrt()
+    root = _square_root(cov_a)
     eigenvalues = torch.linalg.eigvalsh(root.T @ cov_b @ root)
     cross = eigenvalues.clamp(min=0).sqrt().sum()
     distance = (mean_a - mean_b).square().sum() + cov_a.trace() + cov_b.trace() - 2 * cross
     return max(distance.item(), 0.0)
+
+
+def _square_root(covariance: Tensor) -> Tensor:
+    """Some R with ``R R^T`` the covariance: Cholesky's where it is of full rank, and that takes no time."""
+    eps = len(covariance) * torch.finfo(covariance.dtype).eps
+    root, failed = torch.linalg.cholesky_ex(covariance)
+    pivots = root.diagonal().square()
+    if not failed and pivots.min() > pivots.max() * eps:
+        return root
+    w, v = torch.linalg.eigh(covariance)
+    # What rounding leaves of a zero eigenvalue, of either sign, would come back as its square root: drop it.
+    kept = w > w[-1] * eps
+    return v[:, kept] * w[kept].sqrt()
 
 
 def feature_moments(images: Tensor | Iterable[Tensor], features: nn.Module, batch_size: int = 500) -> Moments:

@@ -109,7 +109,7 @@ def mixture_steps(target: Mixture, budget: Budget) -> int:
     return budget.pick(smoke=4, cpu=5000 if len(target.centres) <= 8 else 8000, gpu=400_000)
 
 
-def mixture_settings(game: Game, target: Mixture, budget: Budget, seed: int = 0) -> Settings:
+def mixture_settings(game: Game, target: Mixture, budget: Budget, steps: int, seed: int = 0) -> Settings:
     """One optimizer for every player of every method: Adam with beta1 = 0.8, on ``gpu`` at a rate of 1e-4.
 
     That is the authors'. In a fiftieth of their steps, or fewer, the rate is 1e-3 for up to eight modes, 4e-4
@@ -117,7 +117,6 @@ def mixture_settings(game: Game, target: Mixture, budget: Budget, seed: int = 0)
     """
     slow = budget is Budget.GPU
     rate = 1e-4 if slow else 1e-3 if len(target.centres) <= 8 else 4e-4
-    steps = mixture_steps(target, budget)
     return Settings(
         optimizers=dict.fromkeys(game.turns, adam(rate, 0.8)),
         batch_size=BATCH,
@@ -156,17 +155,17 @@ def mixture_score(points: Tensor, target: Mixture) -> dict[str, float]:
 
 
 def mixture_experiment(
-    game: Game, target: Mixture, budget: Budget, notes: tuple[str, ...] = ()
+    game: Game, target: Mixture, budget: Budget, steps: int | None = None, notes: tuple[str, ...] = ()
 ) -> Experiment:
-    """A run on a mixture, scored by :func:`mixture_score`."""
+    """A run on a mixture, of :func:`mixture_steps` if ``steps`` is None, scored by :func:`mixture_score`."""
 
     def evaluate(trained: Game) -> dict[str, float]:
         return mixture_score(trained.sample(SAMPLES, torch.Generator().manual_seed(0)), target)
 
     if budget is not Budget.GPU:
         notes += ("Narrower networks, a fiftieth of the authors' steps, and a higher rate that falls to 0.",)
-    steps = mixture_steps(target, budget)
-    settings = mixture_settings(game, target, budget)
+    steps = mixture_steps(target, budget) if steps is None else steps
+    settings = mixture_settings(game, target, budget, steps)
     return Experiment(game, (mixture_data(target, budget),), settings, steps, evaluate, notes)
 
 

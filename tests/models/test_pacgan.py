@@ -118,4 +118,4 @@ def test_toys_take_no_other_data(name):
 def test_batches_hold_whole_packs():
     game = GAN(MixtureGenerator(4), MixtureDiscriminator(4), NonSaturating())
     for budget in Budget:
-        assert all(mixture_settings(game, ring(), budget).batch_size % m == 0 for m in (2, 3, 4))
+        assert all(mixture_settings(game, ring(), budget, 8).batch_size % m == 0 for m in (2, 3, 4))
