@@ -50,7 +50,10 @@ class UnrolledGAN(GAN):
         ValueError: if ``steps`` is negative, ``rate`` is not positive, or the discriminator holds batch norm,
             whose running averages the hypothetical updates would move.
 
-    Source: Metz et al. 2017, eqs. 7 to 11. Lectures: MIT (mode collapse).
+    The paper's generator descends the whole objective at the unrolled weights, whose term on real data
+    depends on G as well, through those weights. Here it descends its own side of the loss alone.
+
+    Source: Metz et al. 2017, eqs. 7 to 11. Lectures: MIT "Problems of GAN"; OUC "Mode collapse".
     """
 
     def __init__(
@@ -111,7 +114,7 @@ class UnrolledGAN(GAN):
     name="unrolled-gan",
     title="Unrolled GAN on a ring of eight Gaussians",
     paper="Metz et al. 2017, Unrolled Generative Adversarial Networks",
-    lectures=("MIT: Mode collapse",),
+    lectures=("MIT: Problems of GAN", "OUC: Mode collapse"),
     notebook="08_stabilising_gans.ipynb",
 )
 def recipe(budget: Budget, data: Images | None = None) -> Experiment:

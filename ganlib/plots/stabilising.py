@@ -123,7 +123,7 @@ def scatters(
     figure, axes = plt.subplots(
         len(names),
         len(methods),
-        figsize=(1.45 * len(methods), 1.6 * len(names) + 0.4),
+        figsize=(1.45 * len(methods), 1.6 * len(names) + 0.8),
         layout="constrained",
         squeeze=False,
     )
@@ -211,6 +211,7 @@ def estimates(rows: Sequence[Row], sets: str, *, title: str = "", ax: Axes | Non
             ax.plot(spots, ratios, mark, ms=5, color=colour, label=None if place else label)
     ax.axhline(1, color=PALETTE[6], lw=1, ls=":")
     ax.set_yscale("symlog", linthresh=0.1)
+    ax.set_yticks([0, 0.1, 0.3, 1, 3], ["0", "0.1", "0.3", "1", "3"], minor=False)
     ax.set(title=title, xlabel="how the critic is held", ylabel="multiple of the exact W₁")
     ax.set_xticks(range(len(groups)), [method for (method,) in groups])
     ax.legend(frameon=False, fontsize="small")
