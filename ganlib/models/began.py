@@ -188,8 +188,12 @@ def _mean_over_processes(values: Tensor) -> Tensor:
     notebook="08_stabilising_gans.ipynb",
 )
 def recipe(budget: Budget, data: Images | None = None) -> Experiment:
-    """Diversity 0.5; on ``gpu`` Adam at 1e-4, lambda 0.001, batches of 16, 64 latents. A quicker one else."""
-    return experiment(budget, data)
+    """On ``gpu`` diversity 0.5, Adam at 1e-4, lambda 0.001, batches of 16, 64 latents. Diversity 1 else.
+
+    At 0.5 digits show what the ratio does: a one is reconstructed with about half the mean error of a digit,
+    so a generator of nothing but ones is in perfect balance, and that is what it became.
+    """
+    return experiment(budget, data, gamma=0.5 if budget is Budget.GPU else 1.0)
 
 
 def experiment(budget: Budget, data: Images | None = None, gamma: float = 0.5) -> Experiment:
