@@ -198,7 +198,8 @@ def test_rate_must_be_positive():
 def test_gamma_is_an_option_of_the_recipe():
     assert experiment(Budget.SMOKE, pictures(), gamma=0.3).game.gamma == 0.3
     assert experiment(Budget.SMOKE, pictures()).game.gamma == 0.5
-    assert systems.get("began").experiment(Budget.CPU, data=pictures()).game.gamma == 1.0  # 0.5 drew only ones
+    # At 0.5 digits become nothing but ones.
+    assert systems.get("began").experiment(Budget.CPU, data=pictures()).game.gamma == 1.0
 
 
 def test_constants():
