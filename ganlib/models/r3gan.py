@@ -185,7 +185,7 @@ def recipe(budget: Budget, data: Images | None = None) -> Experiment:
         game,
         images,
         Settings(
-            optimizers=dict.fromkeys(game.turns, adam(2e-4 if slow else 1e-3, 0.0, 0.99)),
+            optimizers=dict.fromkeys(game.turns, adam(2e-4 if slow else 3e-3, 0.0, 0.99)),
             batch_size=budget.pick(smoke=16, cpu=32, gpu=512),
             ema={"generator": 0.999},
             schedule=None if slow else LinearDecay(2 * steps // 5, steps),
@@ -197,7 +197,7 @@ def recipe(budget: Budget, data: Images | None = None) -> Experiment:
         if slow
         else (
             "For minutes in place of hours: stages of 64, 32, 16 and 8 channels with one block each; Adam at "
-            "1e-3 falling to zero over the last three fifths; batches of 32; gamma 1; averaged generator "
+            "3e-3 falling to zero over the last three fifths; batches of 32; gamma 1; averaged generator "
             "weights.",
         ),
     )

@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import nn
 
-from ganlib import systems
+from ganlib import studies, systems
 from ganlib.data import Images
 from ganlib.models.began import BEGAN, Decoder, Encoder, convergence, experiment, mean_absolute
 from ganlib.models.ebgan import Autoencoder
@@ -210,3 +210,13 @@ def test_constants():
     for player, make in made.settings.optimizers.items():
         optimizer = make(made.game.players[player].parameters())
         assert isinstance(optimizer, torch.optim.Adam) and optimizer.defaults["lr"] == 1e-4
+
+
+def test_diversity_study_plays_each_ratio():
+    """Other ratios leave other controllers behind: k moves by lambda (gamma L(x) - L(G(z)))."""
+    chosen = studies.get("began-diversity")
+    cells = {cell.labels["gamma"]: cell for cell in chosen.cells(Budget.SMOKE)}
+    assert list(cells) == ["0-3", "0-5", "0-7", "1-0"]
+    low, high = (cells[ratio].run(0) for ratio in ("0-3", "1-0"))
+    assert high.history[-1]["discriminator/balance"] > low.history[-1]["discriminator/balance"]
+    assert set(low.figures) == {"fid", "fid_over_floor", "class_balance", "rarest_digit_share"}
