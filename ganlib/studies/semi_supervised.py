@@ -1,4 +1,8 @@
-"""Classifying digits with 20 to 200 labels: what 60,000 images without a label add."""
+"""Classifying digits with 20 to 200 labels: what 60,000 images without a label add.
+
+The setting was chosen by the test error of short runs with 100 labels at seed 0, so the stored errors are
+optimistic by what that choice bought; a validation set would be the clean way.
+"""
 
 from __future__ import annotations
 
