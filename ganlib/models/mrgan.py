@@ -194,6 +194,14 @@ class MixtureEncoder(nn.Module):
         return self.layers(x)
 
 
+MIXTURE_WEIGHTS = {"distance_weight": 300.0, "mode_weight": 3.0}
+"""For modes 0.01 wide, where a squared error of 0.01, ten widths off, must still be worth something.
+
+Chosen at seed 10 among ten pairs, of which the three with a distance weight of 300 or more kept all eight
+modes of the ring.
+"""
+
+
 @system(
     name="mrgan",
     title="Mode-regularized GAN on a ring of eight Gaussians",
@@ -206,4 +214,5 @@ def recipe(budget: Budget, data: Images | None = None) -> Experiment:
     refuse_data("mrgan", data)
     width, judge_width = mixture_widths(budget)
     networks = MixtureGenerator(width), MixtureDiscriminator(judge_width), MixtureEncoder(width)
-    return mixture_experiment(ModeRegularizedGAN(*networks, NonSaturating()), ring(8, 1.0, 0.01), budget)
+    game = ModeRegularizedGAN(*networks, NonSaturating(), **MIXTURE_WEIGHTS)
+    return mixture_experiment(game, ring(8, 1.0, 0.01), budget)

@@ -15,7 +15,7 @@ from ganlib.data.toy import Mixture, grid, ring
 from ganlib.layers import Packed
 from ganlib.losses import GradientPenalty, NonSaturating, Wasserstein
 from ganlib.models.gan import GAN
-from ganlib.models.mrgan import MixtureEncoder, ModeRegularizedGAN
+from ganlib.models.mrgan import MIXTURE_WEIGHTS, MixtureEncoder, ModeRegularizedGAN
 from ganlib.models.pacgan import (
     SAMPLES,
     MixtureDiscriminator,
@@ -92,7 +92,8 @@ def game(method: str, width: int, judge_width: int) -> GAN:
         case "unrolled":
             return UnrolledGAN(generator, discriminator, NonSaturating(), steps=5, rate=1e-3)
         case "mrgan":
-            return ModeRegularizedGAN(generator, discriminator, MixtureEncoder(width), NonSaturating())
+            encoder = MixtureEncoder(width)
+            return ModeRegularizedGAN(generator, discriminator, encoder, NonSaturating(), **MIXTURE_WEIGHTS)
         case "wgan-gp":
             return GAN(generator, discriminator, Wasserstein(), [GradientPenalty(0.1)])
         case _:
