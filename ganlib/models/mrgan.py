@@ -54,6 +54,7 @@ class ModeRegularizedGAN(GAN):
         n_critic: discriminator steps per round.
         distance_weight: :math:`\lambda_1`, not negative.
         mode_weight: :math:`\lambda_2`, not negative.
+        generator_regularizers: further terms of the generator's loss.
 
     Raises:
         ValueError: if a weight is negative.
@@ -72,8 +73,10 @@ class ModeRegularizedGAN(GAN):
         *,
         distance_weight: float = 1.0,
         mode_weight: float = 0.1,
+        generator_regularizers: Sequence[Regularizer] = (),
     ) -> None:
-        super().__init__(generator, discriminator, loss, regularizers, n_critic)
+        extra = {"generator_regularizers": generator_regularizers}
+        super().__init__(generator, discriminator, loss, regularizers, n_critic, **extra)
         for name, weight in (("distance_weight", distance_weight), ("mode_weight", mode_weight)):
             if not weight >= 0:
                 raise ValueError(f"{name} must be at least 0, got {weight}")

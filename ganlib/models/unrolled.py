@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import torch
@@ -21,6 +22,7 @@ from ganlib.models.pacgan import (
     mixture_widths,
     refuse_data,
 )
+from ganlib.models.recipes import adam
 from ganlib.systems import system
 from ganlib.training import Budget, Experiment
 
@@ -110,6 +112,14 @@ class UnrolledGAN(GAN):
         return parameters
 
 
+SLOW_DISCRIMINATOR = {"discriminator": adam(1e-4, 0.5), "generator": adam(1e-3, 0.5)}
+"""A discriminator ten times as slow as the generator, as in the authors' published toy.
+
+With equal rates of 1e-3 the unrolled generator loses all modes again after it has found them. Chosen at seed
+10 among a dozen rates; at this pair a plain GAN keeps all eight modes, too.
+"""
+
+
 @system(
     name="unrolled-gan",
     title="Unrolled GAN on a ring of eight Gaussians",
@@ -120,12 +130,12 @@ class UnrolledGAN(GAN):
 def recipe(budget: Budget, data: Images | None = None) -> Experiment:
     """Five steps ahead, as in the paper's toy, on the networks that PacGAN's authors take.
 
-    The rate of the unrolled steps is that of the discriminator's optimizer, and the rounds are a quarter of
-    those of the other systems in the plane, since each costs several times as much.
+    Half the rounds of the other systems in the plane, since each costs several times as much.
     """
     refuse_data("unrolled-gan", data)
     width, judge_width = mixture_widths(budget)
     networks = MixtureGenerator(width), MixtureDiscriminator(judge_width)
     game = UnrolledGAN(*networks, NonSaturating(), steps=5, rate=1e-3)
     target = ring(8, 1.0, 0.01)
-    return mixture_experiment(game, target, budget, mixture_steps(target, budget) // 4)
+    made = mixture_experiment(game, target, budget, mixture_steps(target, budget) // 2)
+    return replace(made, settings=replace(made.settings, optimizers=SLOW_DISCRIMINATOR))
