@@ -2,6 +2,7 @@
 #
 #   make lab LAB_ARGS="--no-browser --port 8899"   arguments for JupyterLab
 #   make test TEST_ARGS="-x tests/losses" JOBS=4   arguments for pytest, and how many processes run the tests
+#   make grade GRADE_ARGS="--force"                arguments for `ganlib grade`
 #   make lab PYTHON=python3.12                     the Python to build .venv from
 #   make lab PIP_ARGS="..."                        arguments for pip, such as the ones pytorch.org's selector shows
 #                                                  for the CPU build, a tenth of the CUDA build's size
@@ -13,7 +14,7 @@ JOBS ?= 2
 PY := .venv/bin/python
 ASSIGNMENTS := $(sort $(notdir $(patsubst %/,%,$(dir $(wildcard assignments/source/*/*.ipynb)))))
 
-.PHONY: help lab test notebooks bench release grade feedback
+.PHONY: help lab test notebooks bench release grade formgrader feedback
 .DELETE_ON_ERROR:
 .NOTPARALLEL:
 
@@ -38,41 +39,47 @@ bench: .venv/.bench ## time the trainer against a textbook loop and other librar
 	for script in benchmarks/*.py; do $(PY) $$script || exit 1; done
 
 release: ## write what students get to assignments/release/
-grade: ## autograde what lies in assignments/submitted/
+grade: ## grade what lies in assignments/submitted/
+formgrader: .venv/.grading ## open JupyterLab in assignments/, to grade the written answers in Formgrader
+	cd assignments && ../$(PY) -m jupyterlab $(if $(filter 0,$(shell id -u)),--allow-root) $(LAB_ARGS)
+
 feedback: ## write the feedback pages to assignments/feedback/
 
 release: $(ASSIGNMENTS:%=release-%)
 grade: $(ASSIGNMENTS:%=grade-%)
 feedback: $(ASSIGNMENTS:%=feedback-%)
 
-release-%: .venv/.course
+release-%: .venv/.grading
 	cd assignments && ../$(PY) -m nbgrader generate_assignment --force $*
 
-# nbgrader knows an assignment once it was released, and takes a homework that nobody has handed in for a mistake.
-grade-%: .venv/.course
+# nbgrader knows an assignment once it was released.
+grade-%: .venv/.grading
 	@test -d assignments/release/$* || $(MAKE) release-$*
-	@if ls -d assignments/submitted/*/$* >/dev/null 2>&1; then cd assignments && ../$(PY) -m nbgrader autograde $*; \
-	    else echo "nobody has submitted $*"; fi
+	$(PY) -m ganlib grade $* $(GRADE_ARGS)
 
-feedback-%: .venv/.course
+feedback-%: .venv/.grading
 	@if ls -d assignments/autograded/*/$* >/dev/null 2>&1; then \
 	    cd assignments && ../$(PY) -m nbgrader generate_feedback $*; fi
 
-# The stamps .venv/.course, .test and .bench say that these extras are installed as pyproject.toml has them. They are
-# written only after pip has succeeded, so an install that was interrupted is taken up again.
+# The stamps .venv/.course, .grading, .test and .bench say that these extras are installed as pyproject.toml has
+# them. They are written only after pip has succeeded, so an install that was interrupted is taken up again.
 PIP_INSTALL := $(PY) -m pip install --disable-pip-version-check $(PIP_ARGS) --editable
 
 .venv/.course: .venv/.created pyproject.toml
 	$(PIP_INSTALL) '.[course]'
 	@touch $@
 
-.venv/.test: .venv/.created pyproject.toml
-	$(PIP_INSTALL) '.[course,test]'
+.venv/.grading: .venv/.created pyproject.toml
+	$(PIP_INSTALL) '.[course,grading]'
 	@touch .venv/.course $@
 
+.venv/.test: .venv/.created pyproject.toml
+	$(PIP_INSTALL) '.[course,grading,test]'
+	@touch .venv/.course .venv/.grading $@
+
 .venv/.bench: .venv/.created pyproject.toml
-	$(PIP_INSTALL) '.[bench]'
-	@touch $@
+	$(PIP_INSTALL) '.[course,grading,bench]'
+	@touch .venv/.course .venv/.grading $@
 
 # .venv/.created holds the folder it was made in: once that moves, or the Python that made it goes, the scripts in
 # .venv point nowhere and it is made anew. A .venv made by other means is taken as it is if its pip works.

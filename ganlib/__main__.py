@@ -1,4 +1,4 @@
-"""The command line: ``ganlib systems | train | sample | evaluate | reproduce``."""
+"""The command line: ``ganlib systems | train | sample | evaluate | reproduce | grade``."""
 
 from __future__ import annotations
 
@@ -6,6 +6,8 @@ import argparse
 import json
 import sys
 from pathlib import Path
+
+from ganlib.grading import cli
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -67,6 +69,8 @@ def _parser() -> argparse.ArgumentParser:
     reproduce.add_argument("--out", type=Path, default=Path("results"), help="default: results")
     reproduce.add_argument("--list", action="store_true", help="list the studies and their cells, and stop")
     reproduce.set_defaults(command=_reproduce)
+
+    cli.add_command(commands)
     return parser
 
 

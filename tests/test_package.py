@@ -91,7 +91,7 @@ def code_of(path: Path) -> str:
 
 def test_conda_environment_is_in_step_with_pyproject():
     """Same packages, same lowest versions; `bench` stays out, for conda-forge has no torchgan."""
-    wanted = pip_requirements("course", "test")
+    wanted = pip_requirements("course", "grading", "test")
     wanted = {CONDA_NAMES.get(name, name): bound for name, bound in wanted.items()}
     listed = conda_requirements()
     assert listed.pop("pip") == ""
@@ -100,7 +100,7 @@ def test_conda_environment_is_in_step_with_pyproject():
 
 
 def test_every_requirement_has_a_lowest_version_and_no_highest():
-    bounds = pip_requirements("course", "test", "bench")
+    bounds = pip_requirements("course", "grading", "test", "bench")
     assert "<" in bounds.pop("ruff")  # whose verdict on the same code changes with its minor releases
     for name, bound in bounds.items():
         assert re.fullmatch(r">=\d+(\.\d+)*", bound), f"{name}{bound}"
@@ -109,10 +109,10 @@ def test_every_requirement_has_a_lowest_version_and_no_highest():
 @pytest.mark.parametrize(
     ("patterns", "extras"),
     [
-        (("ganlib/**/*.py",), ("course",)),
+        (("ganlib/**/*.py",), ("course", "grading")),
         (("notebooks/*.ipynb", "assignments/source/*/*.ipynb", "assignments/*.py"), ("course",)),
-        (("tests/**/*.py",), ("course", "test")),
-        (("benchmarks/**/*.py",), ("course", "test", "bench")),
+        (("tests/**/*.py",), ("course", "grading", "test")),
+        (("benchmarks/**/*.py",), ("course", "grading", "test", "bench")),
     ],
     ids=["ganlib", "notebooks", "tests", "benchmarks"],
 )
@@ -121,7 +121,7 @@ def test_what_is_imported_is_declared(patterns, extras):
     own = {"ganlib", "tests", "benchmarks", "tomllib"}  # tomllib: in the standard library from 3.11
     undeclared = {}
     for path in (path for pattern in patterns for path in ROOT.glob(pattern)):
-        if path.parent.name in ("right", "wrong"):  # submissions, which the notebook's setup cell precedes
+        if path.parent.name in ("right", "wrong", "attacks"):  # submissions, fragments of a notebook
             continue
         beside = {sibling.stem for sibling in path.parent.glob("*.py")} | own
         if extra := imported(code_of(path)) - declared - beside - set(sys.stdlib_module_names):

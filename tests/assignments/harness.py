@@ -1,53 +1,32 @@
-"""Grade a homework notebook as nbgrader does, in about a second.
+"""Grade a homework notebook by the judge that grades the class, in about half a second.
 
-`grade(notebook, replacements)` puts sources into the notebook's solution cells, runs all code cells in
-order in one fresh namespace, and gives each test cell its points or none: none if it raised, or if anything
-reached stderr.
-
-The cells run in a process of their own. One server process per test process has imported torch and ganlib
-and forks a child for each submission, so that a submission costs its own tests and nothing that it does
-(seeds, threads, patched modules, exit) reaches the next. The server is started fresh, not forked from
-pytest: a fork of a process whose OpenMP threads have run hangs at its first parallel region.
+`grade(notebook, replacements)` puts sources into the solution cells and hands the notebook to a
+:class:`~ganlib.grading.station.Station` as if a student had submitted it. The Station starts with the first call
+of a test process; where bubblewrap does not work it says so and grades all the same.
 """
 
 from __future__ import annotations
 
 import atexit
-import contextlib
-import importlib
+import functools
 import json
-import linecache
-import os
 import re
-import signal
-import subprocess
-import sys
-import tempfile
-import time
-import traceback
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
 
+from ganlib.grading.homework import Homework
+from ganlib.grading.station import Station
+
 ROOT = Path(__file__).resolve().parents[2]
 SOURCE = ROOT / "assignments" / "source"
-
-# What the server imports before it forks: a submission finds them there.
-WARM = (
-    "torch._dynamo",  # the first optimiser and the first dispatch mode import it, for a second
-    "ganlib.data",
-    "ganlib.losses",
-    "ganlib.metrics",
-    "ganlib.models.dcgan",
-    "ganlib.models.wgan_gp",
-)
 
 Edits = Mapping[str, Sequence[tuple[str, str]]]
 
 
 class Report(NamedTuple):
-    """What one submission earned: points and error text per test cell, seconds per test cell."""
+    """What one submission earned, by test cell: points, the messages of those that failed, seconds."""
 
     points: dict[str, float]
     errors: dict[str, str]
@@ -142,29 +121,36 @@ def run(
     notebook: Path,
     replacements: Mapping[str, str] | None = None,
     edits: Edits | None = None,
-    timeout: float = 300.0,
+    seed: int = 0,
 ) -> Report:
     """Grade one submission.
 
     replacements: solution cell's grade_id -> the student's source.
     edits: grade_id -> (old, new) pairs of text replaced in that cell of this copy, e.g. fewer training steps.
+    seed: the submission's, on which the tests' inputs depend.
     Raises ValueError for an id that the notebook does not have or an old text that the cell does not contain,
-    and TimeoutError if the submission is not done after `timeout` seconds.
+    and RuntimeError if it cannot be graded.
     """
-    cells = code_cells(notebook)
-    by_id = {cell["id"]: cell for cell in cells}
-    for grade_id, source in (replacements or {}).items():
-        if grade_id not in by_id or not by_id[grade_id]["solution"]:
+    frozen = tuple((grade_id, tuple(map(tuple, pairs))) for grade_id, pairs in (edits or {}).items())
+    source, homework = _edited(notebook, notebook.stat().st_mtime_ns, frozen)
+    submission = json.loads(source)
+    solutions = {cell["id"]: cell for cell in code_cells(notebook) if cell["solution"]}
+    for grade_id in replacements or {}:
+        if grade_id not in solutions:
             raise ValueError(f"replacements: {notebook.name} has no solution cell {grade_id!r}")
-        by_id[grade_id]["source"] = source
-    for grade_id, pairs in (edits or {}).items():
-        if grade_id not in by_id:
-            raise ValueError(f"edits: {notebook.name} has no code cell {grade_id!r}")
-        for old, new in pairs:
-            if old not in by_id[grade_id]["source"]:
-                raise ValueError(f"edits: {old!r} does not occur in cell {grade_id!r} of {notebook.name}")
-            by_id[grade_id]["source"] = by_id[grade_id]["source"].replace(old, new)
-    return Report(*_server().ask({"cells": cells, "timeout": timeout}))
+    for cell in submission["cells"]:
+        grade_id = cell["metadata"].get("nbgrader", {}).get("grade_id")
+        cell["source"] = (replacements or {}).get(grade_id, cell["source"])
+    handed_in = {notebook.name: json.dumps(submission).encode()}
+    result = _station().grade(homework, handed_in, "student", seed)
+    if result["status"] != "graded":
+        raise RuntimeError(f"{result['reason']}\n{result['log']}")
+    cells = result["cells"].items()
+    return Report(
+        {grade_id: about["points"] for grade_id, about in cells},
+        {grade_id: about["message"] for grade_id, about in cells if not about["passed"]},
+        {grade_id: about["seconds"] for grade_id, about in cells},
+    )
 
 
 def grade(
@@ -174,114 +160,28 @@ def grade(
     return run(notebook, replacements, edits, **kwargs).points
 
 
-class _Server:
-    def __init__(self) -> None:
-        environment = os.environ | {
-            "OMP_NUM_THREADS": "1",  # several test processes share the cores
-            "NBGRADER_EXECUTION": "autograde",
-            "PYTHONPATH": os.pathsep.join([str(ROOT), *filter(None, [os.environ.get("PYTHONPATH")])]),
-        }
-        self.process = subprocess.Popen(
-            [sys.executable, __file__],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            text=True,
-            env=environment,
-        )
-
-    def ask(self, request: dict) -> list:
-        self.process.stdin.write(json.dumps(request) + "\n")
-        self.process.stdin.flush()
-        answer = json.loads(self.process.stdout.readline() or '{"error": "the grading process ended"}')
-        if "error" in answer:
-            raise TimeoutError(answer["error"])
-        return answer["report"]
-
-    def close(self) -> None:
-        self.process.kill()
-        self.process.wait()
+@functools.lru_cache(maxsize=16)
+def _edited(notebook: Path, changed: int, edits: tuple) -> tuple[str, Homework]:
+    """The notebook as JSON and as a homework, with the edits done; `changed` renews it with the file."""
+    content = json.loads(notebook.read_text(encoding="utf-8"))
+    cells = {
+        cell["metadata"].get("nbgrader", {}).get("grade_id", f"cell-{index}"): cell
+        for index, cell in enumerate(content["cells"])
+    }
+    for cell in content["cells"]:
+        cell["source"] = "".join(cell["source"])
+    for grade_id, pairs in edits:
+        if grade_id not in cells:
+            raise ValueError(f"edits: {notebook.name} has no cell {grade_id!r}")
+        for old, new in pairs:
+            if old not in cells[grade_id]["source"]:
+                raise ValueError(f"edits: {old!r} does not occur in cell {grade_id!r} of {notebook.name}")
+            cells[grade_id]["source"] = cells[grade_id]["source"].replace(old, new)
+    return json.dumps(content), Homework.from_notebook(content, notebook.stem)
 
 
-_running: _Server | None = None
-
-
-def _server() -> _Server:
-    global _running
-    if _running is None or _running.process.poll() is not None:
-        _running = _Server()
-        atexit.register(_running.close)
-    return _running
-
-
-# --- the server process ----------------------------------------------------------------------------
-
-
-def _run_cells(cells: list[dict]) -> tuple[dict, dict, dict]:
-    namespace = {"__name__": "__main__"}
-    points, errors, seconds = {}, {}, {}
-    with tempfile.TemporaryFile() as stderr, tempfile.TemporaryDirectory() as folder:
-        os.chdir(folder)
-        os.dup2(stderr.fileno(), 2)  # a C library's complaint counts, too
-        for cell in cells:
-            name, source = f"<{cell['id']}>", cell["source"]
-            linecache.cache[name] = (len(source), None, source.splitlines(True), name)
-            error, start, before = "", time.perf_counter(), os.fstat(2).st_size
-            try:
-                exec(compile(source, name, "exec"), namespace)
-            except BaseException:  # a kernel survives SystemExit as well
-                error = traceback.format_exc()
-            sys.stderr.flush()
-            if not error and os.fstat(2).st_size > before:
-                stderr.seek(before)
-                error = "on stderr: " + stderr.read().decode(errors="replace")
-            if cell["points"] is not None:
-                points[cell["id"]] = 0.0 if error else float(cell["points"])
-                seconds[cell["id"]] = time.perf_counter() - start
-            if error:
-                errors[cell["id"]] = error
-        os.chdir(ROOT)
-    return points, errors, seconds
-
-
-def _answer(request: dict) -> dict:
-    """Run a submission in a forked child: the parent stays as clean as it was."""
-    if not hasattr(os, "fork"):  # Windows: slower, and one process serves all
-        return {"report": _run_cells(request["cells"])}
-    reader, writer = os.pipe()
-    child = os.fork()
-    if child == 0:
-        os.close(reader)
-        os.setsid()  # a student's children can be ended together with it
-        with os.fdopen(writer, "w") as pipe:
-            pipe.write(json.dumps({"report": _run_cells(request["cells"])}))
-        os._exit(0)
-    os.close(writer)
-
-    def expire(signum, frame):
-        os.killpg(child, signal.SIGKILL)
-
-    signal.signal(signal.SIGALRM, expire)
-    signal.setitimer(signal.ITIMER_REAL, request["timeout"])
-    with os.fdopen(reader) as pipe:
-        text = pipe.read()
-    signal.setitimer(signal.ITIMER_REAL, 0)
-    with contextlib.suppress(ProcessLookupError):
-        os.killpg(child, signal.SIGKILL)  # whatever it left running
-    os.waitpid(child, 0)
-    return json.loads(text) if text else {"error": f"no grade after {request['timeout']} s"}
-
-
-def _serve() -> None:
-    for name in WARM:
-        with contextlib.suppress(ImportError):  # a module that does not import fails the cell that needs it
-            importlib.import_module(name)
-    answers = os.fdopen(os.dup(1), "w")
-    devnull = os.open(os.devnull, os.O_WRONLY)
-    os.dup2(devnull, 1)  # what a student prints must not mix with the answers
-    for line in sys.stdin:
-        answers.write(json.dumps(_answer(json.loads(line))) + "\n")
-        answers.flush()
-
-
-if __name__ == "__main__":
-    _serve()
+@functools.cache
+def _station() -> Station:
+    station = Station()
+    atexit.register(station.close)
+    return station

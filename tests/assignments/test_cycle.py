@@ -1,4 +1,4 @@
-"""nbgrader's whole cycle on both homeworks: release, submit, autograde, feedback, export."""
+"""The whole cycle on both homeworks: release, validate, submit, grade, feedback, export."""
 
 import csv
 import html
@@ -15,7 +15,7 @@ import pytest
 
 COURSE = harness.ROOT / "assignments"
 
-# For each homework a mistake whose training part still trains well, and what it loses: graded at full length.
+# For each homework a mistake to grade.
 HOMEWORKS = {"dcgan": "discriminator_sigmoid", "wgan_gp": "critic_sigmoid"}
 
 
@@ -28,11 +28,14 @@ class Course:
         shutil.copy(COURSE / "nbgrader_config.py", root)
 
     def nbgrader(self, *arguments: str) -> str:
+        return self.python("nbgrader", *arguments)
+
+    def python(self, *arguments: str) -> str:
         environment = os.environ | {
             "PYTHONPATH": os.pathsep.join([str(harness.ROOT), *filter(None, [os.environ.get("PYTHONPATH")])]),
         }
         done = subprocess.run(
-            [sys.executable, "-m", "nbgrader", *arguments],
+            [sys.executable, "-m", *arguments],
             cwd=self.root,
             env=environment,
             stdout=subprocess.PIPE,
@@ -124,7 +127,10 @@ def test_the_whole_cycle(assignment, tmp_path):
     course.submit("right", solution | answer, drop=next(iter(best)))  # a deleted test cell comes back
     course.submit("wrong", solution | wrong.replacements)
     course.submit("skeleton", {})
-    course.nbgrader("autograde", assignment)
+    # The student's own Validate runs the same cells in a plain kernel.
+    answered = f"submitted/right/{assignment}/{course.name}"
+    assert "Success! Your notebook passes all the tests." in course.nbgrader("validate", answered)
+    course.python("ganlib", "grade", assignment, "--course-dir", ".", "--degraded")
 
     right = course.points("right")
     assert {name: right[name] for name in best} == best

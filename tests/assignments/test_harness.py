@@ -1,4 +1,4 @@
-"""The harness grades as nbgrader does, and no submission reaches another."""
+"""The harness grades as the class is graded, and no submission reaches another."""
 
 import json
 
@@ -10,23 +10,29 @@ import pytest
 def notebook(tmp_path):
     """A solution cell that defines f, and three test cells of 1, 2 and 4 points."""
 
-    def cell(grade_id, source, points=None):
-        meta = {"grade_id": grade_id, "grade": points is not None, "solution": points is None}
+    def cell(grade_id, source, points=None, locked=False):
+        meta = {"grade_id": grade_id, "schema_version": 3, "task": False, "grade": points is not None}
+        meta |= {"solution": points is None and not locked, "locked": locked or points is not None}
         meta |= {} if points is None else {"points": points}
         return {
+            "id": grade_id,
             "cell_type": "code",
             "metadata": {"nbgrader": meta},
             "source": source.splitlines(keepends=True),
+            "execution_count": None,
+            "outputs": [],
         }
 
     cells = [
+        cell("setup", "SEED = 0\ndef ask_f():\n    return f()", locked=True),
         cell("f", "def f():\n    ### BEGIN SOLUTION\n    return 1\n    ### END SOLUTION"),
-        cell("f-runs", "f()", 1),
-        cell("f-value", "assert f() == 1", 2),
-        cell("other-part", "LIMIT = 3\nassert LIMIT", 4),
+        cell("f-runs", "ask_f()", 1),
+        cell("f-value", "assert ask_f() == 1", 2),
+        cell("other-part", "LIMIT = 3\nassert LIMIT and SEED != 7", 4),
     ]
     path = tmp_path / "tiny.ipynb"
-    path.write_text(json.dumps({"cells": cells}), encoding="utf-8")
+    content = {"cells": cells, "metadata": {}, "nbformat": 4, "nbformat_minor": 5}
+    path.write_text(json.dumps(content), encoding="utf-8")
     return path
 
 
@@ -37,14 +43,19 @@ def notebook(tmp_path):
         ("def f():\n    return 2", {"f": 2}),
         ("def f(:", {"f": 3}),
         ("raise SystemExit", {"f": 3}),
-        ("import sys\n\n\ndef f():\n    print('!', file=sys.stderr)\n    return 1", {"f": 3}),
-        ("import os\n\n\ndef f():\n    os.write(2, b'from C')\n    return 1", {"f": 3}),
-        ("import sys\n\n\ndef f():\n    print('to stdout')\n    return 1", {}),
+        ("import os\n\nos._exit(0)", {"f": 3}),
+        ("import sys\n\n\ndef f():\n    print('!', file=sys.stderr)\n    return 1", {}),
     ],
-    ids=["right", "wrong", "syntax", "exit", "stderr", "stderr of C", "stdout"],
+    ids=["right", "wrong", "syntax", "exit", "end", "stderr"],
 )
 def test_a_test_cell_counts_whole_or_not_at_all(notebook, source, lost):
     assert harness.lost(notebook, harness.grade(notebook, {"f": source})) == lost
+
+
+def test_the_report_tells_what_the_student_reads(notebook):
+    report = harness.run(notebook, {"f": "def f():\n    return 1 / 0"})
+    assert set(report.errors) == {"f-runs", "f-value"} and set(report.seconds) == set(report.points)
+    assert report.errors["f-value"].startswith("ZeroDivisionError: division by zero\n  in cell f, line 2, f")
 
 
 def test_the_skeleton_raises_where_the_solution_was(notebook):
@@ -54,21 +65,19 @@ def test_the_skeleton_raises_where_the_solution_was(notebook):
 
 def test_a_submission_leaves_nothing_behind(notebook):
     vandal = "import torch, json\n\ntorch.relu = json.loads = None\n\n\ndef f():\n    return 2"
-    assert harness.lost(notebook, harness.grade(notebook, {"f": vandal})) == {"f": 2}
+    assert harness.lost(notebook, harness.grade(notebook, {"f": vandal})) == {"f": 3}
     clean = "import torch, json\n\n\ndef f():\n    return 1 if torch.relu and json.loads else 2"
     assert harness.lost(notebook, harness.grade(notebook, {"f": clean})) == {}
-
-
-def test_an_endless_submission_is_ended(notebook):
-    with pytest.raises(TimeoutError, match="no grade after"):
-        harness.grade(notebook, {"f": "while True:\n    pass"}, timeout=0.5)
-    assert harness.lost(notebook, harness.grade(notebook)) == {}
 
 
 def test_edits_change_one_copy(notebook):
     edited = harness.grade(notebook, edits={"other-part": [("LIMIT = 3", "LIMIT = 0")]})
     assert harness.lost(notebook, edited) == {"other": 4}
     assert harness.lost(notebook, harness.grade(notebook)) == {}
+
+
+def test_the_seed_reaches_the_tests(notebook):
+    assert harness.lost(notebook, harness.grade(notebook, seed=7)) == {"other": 4}
 
 
 def test_what_does_not_fit_the_notebook_is_refused(notebook):

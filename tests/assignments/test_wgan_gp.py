@@ -1,5 +1,7 @@
 """The WGAN-GP homework: full marks for what is right, and a mistake costs points in its own part only."""
 
+import zlib
+
 import harness
 import pytest
 
@@ -18,15 +20,22 @@ PARTS = {
 }
 
 # One round of training and no bar, where the training is not what is asked about.
-ONE_ROUND = ("ROUNDS, BAR = 300, 330.0", "ROUNDS, BAR = 1, 1e9")
-QUICK = {"training-digits": [ONE_ROUND, ("samples=2000", "samples=64")]}
-# A fifth of the training. The solution then reaches an FID of 716 (on each of two seeds), 2500 with the same
-# latents in every step, 4200 with a critic that is never updated; test_cycle.py trains to the end.
-SHORT = {"training-digits": [("ROUNDS, BAR = 300, 330.0", "ROUNDS, BAR = 60, 1400.0")]}
+QUICK = {
+    "training-clouds": [
+        ("ROUNDS, BAR = 500, 0.2", "ROUNDS, BAR = 1, 1e9"),
+        ("range(3)", "range(1)"),
+        ("share.min() > 0.1", "share.min() > -1"),
+    ]
+}
 
 
 def named(variants):
     return pytest.mark.parametrize("variant", variants, ids=[variant.name for variant in variants])
+
+
+def seed_of(variant):
+    """Another one for each variant, the same in each run."""
+    return zlib.crc32(variant.name.encode())
 
 
 def by_name(name):
@@ -40,8 +49,9 @@ def test_points_per_part():
     assert points == PARTS
 
 
-def test_solution_gets_full_marks():
-    report = harness.run(NOTEBOOK, edits=QUICK)
+@pytest.mark.parametrize("seed", [0, 1, 2**32 - 1])
+def test_solution_gets_full_marks(seed):
+    report = harness.run(NOTEBOOK, seed=seed)  # trains to the end
     assert report.errors == {}
     assert report.points == harness.max_points(NOTEBOOK)
 
@@ -52,13 +62,13 @@ def test_skeleton_gets_nothing():
 
 @named(RIGHT)
 def test_right_variant_gets_full_marks(variant):
-    report = harness.run(NOTEBOOK, variant.replacements, QUICK)
+    report = harness.run(NOTEBOOK, variant.replacements, QUICK, seed=seed_of(variant))
     assert report.errors == {}
 
 
 @named(WRONG)
 def test_wrong_variant_loses_its_part_and_no_other(variant):
-    points = harness.grade(NOTEBOOK, variant.replacements, QUICK)
+    points = harness.grade(NOTEBOOK, variant.replacements, QUICK, seed=seed_of(variant))
     assert set(harness.lost(NOTEBOOK, points)) == variant.breaks
 
 
@@ -75,10 +85,6 @@ def test_a_part_solved_alone_gets_its_points(grade_id):
     assert sum(points.values()) == PARTS[grade_id]
 
 
-def test_digits_of_the_solution_pass_the_bar():
-    assert harness.lost(NOTEBOOK, harness.grade(NOTEBOOK, edits=SHORT)) == {}
-
-
-@pytest.mark.parametrize("name", ["fit_latent_fixed", "fit_critic_never_updated", "fit_one_round"])
-def test_digits_of_a_broken_training_do_not(name):
-    assert harness.grade(NOTEBOOK, by_name(name).replacements, SHORT)["training-digits"] == 0
+@pytest.mark.parametrize("name", ["fit_critic_never_updated", "fit_one_round"])
+def test_a_loop_that_does_not_train_misses_the_bar(name):
+    assert harness.grade(NOTEBOOK, by_name(name).replacements)["training-clouds"] == 0

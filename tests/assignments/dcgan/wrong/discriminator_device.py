@@ -1,0 +1,26 @@
+# breaks: discriminator
+# Moves its input to the CPU, wherever the network lives.
+# %% discriminator
+def layers(width=32):
+    return nn.Sequential(
+        nn.Conv2d(1, width, 4, stride=2, padding=1),
+        nn.LeakyReLU(0.2),
+        nn.Conv2d(width, 2 * width, 4, stride=2, padding=1, bias=False),
+        nn.BatchNorm2d(2 * width),
+        nn.LeakyReLU(0.2),
+        nn.Conv2d(2 * width, 1, 7),
+        nn.Flatten(0),
+    )
+
+
+class Network(nn.Module):
+    def __init__(self, *sizes):
+        super().__init__()
+        self.layers = layers(*sizes)
+
+    def forward(self, x):
+        return self.layers(x.cpu())
+
+
+def build_discriminator(width=32):
+    return Network(width)

@@ -1,0 +1,13 @@
+# breaks: discriminator
+# Batch statistics in eval mode, too: a logit depends on its neighbours.
+# %% discriminator
+def build_discriminator(width=32):
+    return nn.Sequential(
+        nn.Conv2d(1, width, 4, stride=2, padding=1),
+        nn.LeakyReLU(0.2),
+        nn.Conv2d(width, 2 * width, 4, stride=2, padding=1, bias=False),
+        nn.BatchNorm2d(2 * width, track_running_stats=False),
+        nn.LeakyReLU(0.2),
+        nn.Conv2d(2 * width, 1, 7),
+        nn.Flatten(0),
+    )

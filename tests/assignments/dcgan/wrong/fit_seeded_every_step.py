@@ -1,0 +1,23 @@
+# breaks: fit
+# Resets the global seed in every step: the same latents and images again and again.
+# %% fit
+def fit(generator, discriminator, loss, images, latent, steps, batch_size, lr):
+    g_optimizer = torch.optim.Adam(generator.parameters(), lr=lr, betas=(0.5, 0.999))
+    d_optimizer = torch.optim.Adam(discriminator.parameters(), lr=lr, betas=(0.5, 0.999))
+    history = []
+    for _ in range(steps):
+        torch.manual_seed(0)
+        real = images[torch.randint(len(images), (batch_size,))]
+        with torch.no_grad():
+            fake = generator(latent(batch_size))
+        d_loss = loss.discriminator(discriminator(real), discriminator(fake))
+        d_optimizer.zero_grad()
+        d_loss.backward()
+        d_optimizer.step()
+
+        g_loss = loss.generator(discriminator(generator(latent(batch_size))))
+        g_optimizer.zero_grad()
+        g_loss.backward()
+        g_optimizer.step()
+        history.append((d_loss.item(), g_loss.item()))
+    return history

@@ -1,0 +1,28 @@
+# breaks: generator
+# (tanh + 1) / 2: images in [0, 1], as plots like them, instead of [-1, 1].
+# %% generator
+def layers(latent_dim=64, width=32):
+    return nn.Sequential(
+        nn.Unflatten(1, (latent_dim, 1, 1)),
+        nn.ConvTranspose2d(latent_dim, 2 * width, 7, bias=False),
+        nn.BatchNorm2d(2 * width),
+        nn.ReLU(),
+        nn.ConvTranspose2d(2 * width, width, 4, stride=2, padding=1, bias=False),
+        nn.BatchNorm2d(width),
+        nn.ReLU(),
+        nn.ConvTranspose2d(width, 1, 4, stride=2, padding=1),
+        nn.Tanh(),
+    )
+
+
+class Network(nn.Module):
+    def __init__(self, *sizes):
+        super().__init__()
+        self.layers = layers(*sizes)
+
+    def forward(self, x):
+        return (self.layers(x) + 1) / 2
+
+
+def build_generator(latent_dim=64, width=32):
+    return Network(latent_dim, width)

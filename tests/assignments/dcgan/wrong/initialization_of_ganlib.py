@@ -1,0 +1,4 @@
+# breaks: initialization
+# ganlib's function.
+# %% initialization
+from ganlib.models.dcgan import initialize_

@@ -1,0 +1,29 @@
+# breaks: train_round
+# One critic step too few.
+# %% train_round
+def train_round(
+    generator,
+    critic,
+    generator_optimizer,
+    critic_optimizer,
+    next_real,
+    next_latent,
+    critic_objective,
+    generator_objective,
+    n_critic,
+):
+    critic_value = torch.zeros(())
+    for _ in range(1, n_critic):
+        real = next_real()
+        with torch.no_grad():
+            fake = generator(next_latent())
+        critic_value = critic_objective(critic, real, fake)
+        critic_optimizer.zero_grad()
+        critic_value.backward()
+        critic_optimizer.step()
+
+    generator_value = generator_objective(critic, generator(next_latent()))
+    generator_optimizer.zero_grad()
+    generator_value.backward()
+    generator_optimizer.step()
+    return {"critic": critic_value.item(), "generator": generator_value.item()}
