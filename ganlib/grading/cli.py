@@ -59,9 +59,10 @@ def command(options: argparse.Namespace) -> int:
     from ganlib.grading.run import grade_class
     from ganlib.grading.station import Station
 
+    limits = _limits(options)
     station = functools.partial(
         Station,
-        _limits(options),
+        limits,
         confined=None if options.degraded else True,
         hide=[options.course_dir.resolve()],
     )
@@ -75,6 +76,7 @@ def command(options: argparse.Namespace) -> int:
             scheduler=options.scheduler,
             db_url=options.db_url,
             station=station,
+            patience=2 * limits.total_seconds + 300,
         )
     except (OSError, StationError) as error:
         print(f"ganlib: {' '.join(str(error).split())}", file=sys.stderr)
@@ -113,7 +115,7 @@ def parse_limits(words: list[str]) -> Limits:
 
     from ganlib.grading.sandbox import Limits
 
-    kinds = {field.name: type(field.default) for field in fields(Limits)}
+    kinds = {field.name: float if field.type == "float" else int for field in fields(Limits)}
     limits = {}
     for word in words:
         name, _, value = word.partition("=")

@@ -147,7 +147,7 @@ def each(
     seconds, all that is in flight is given up and the workers are started anew. Raises OSError if the cluster
     goes away.
     """
-    from distributed import CancelledError, wait
+    from distributed import CancelledError, TimeoutError, wait
 
     tasks = iter(tasks)
     flying: dict[Future, str] = {}
@@ -178,9 +178,9 @@ def each(
 
 def _revive(cluster: LocalCluster | None) -> None:
     """Starts another worker process where Dask has given up: it does if one dies before it has started."""
-    if cluster is not None and all(
-        nanny.status.name in ("closed", "failed") for nanny in cluster.workers.values()
-    ):
+    if cluster is None:  # not ours
+        return
+    if all(nanny.status.name in ("closed", "failed") for nanny in cluster.workers.values()):
         cluster.scale(0)
         cluster.scale(1)
 

@@ -1,8 +1,8 @@
 """Results into nbgrader, which stays the system of record: rows, autograded folders, late penalties.
 
 What this writes is what `nbgrader autograde` would have written, by nbgrader's own preprocessors, so that
-formgrader, manual grading, `nbgrader generate_feedback` and `nbgrader export` go on from here.
-One process writes.
+formgrader, manual grading, `nbgrader generate_feedback` and `nbgrader export` go on from here. One process
+writes.
 """
 
 from __future__ import annotations
@@ -13,7 +13,6 @@ import json
 import logging
 import re
 import shutil
-import tempfile
 import warnings
 from collections.abc import Mapping
 from contextlib import contextmanager
@@ -87,10 +86,10 @@ class Course:
         name = re.compile(
             where.format_path(step, "(?P<student>[^/\\\\]+)", re.escape(assignment), escape=True)
         )
-        found = {}
+        found, excluded = {}, where.student_id_exclude.split(",")
         for path in sorted(glob.glob(pattern, root_dir=self.folder)):
             match = name.fullmatch(str(self.folder / path))
-            if match and (self.folder / path).is_dir() and match["student"] not in self._excluded():
+            if match and (self.folder / path).is_dir() and match["student"] not in excluded:
                 found[match["student"]] = self.folder / path
         return found
 
@@ -176,7 +175,7 @@ class Course:
             graded, resources = step(parent=self.app).preprocess(graded, resources)
         graded.metadata["ganlib"] = {"result": fingerprint(result)}
         target = self._path(self.settings.autograded_directory, student, assignment)
-        self._store(target, {**files, f"{notebook}.ipynb": nbformat.writes(graded).encode()})
+        self._store(target, assignment, {**files, f"{notebook}.ipynb": nbformat.writes(graded).encode()})
 
     def settle_penalty(self, student: str, assignment: str, notebook: str) -> None:
         """Computes a late penalty anew: the due date, or the points that a person gave, may have changed."""
@@ -186,9 +185,10 @@ class Course:
         resources = self._resources(student, assignment, notebook)
         AssignLatePenalties(parent=self.app).preprocess(nbformat.v4.new_notebook(), resources)
 
-    def _store(self, target: Path, files: Mapping[str, bytes]) -> None:
-        # The folder is made beside and moved into place: what formgrader finds is whole.
-        staging = Path(tempfile.mkdtemp(dir=self._scratch(), prefix="store-"))
+    def _store(self, target: Path, assignment: str, files: Mapping[str, bytes]) -> None:
+        """Makes the folder beside and moves it into place: what formgrader finds is whole."""
+        staging = self.folder / "grading" / assignment / "scratch"
+        shutil.rmtree(staging, ignore_errors=True)  # of a run that was killed
         mode = 0o664 if self.settings.groupshared else 0o444
         for name, data in files.items():
             path = staging / "new" / name
@@ -199,14 +199,6 @@ class Course:
             target.rename(staging / "old")
         (staging / "new").rename(target)
         shutil.rmtree(staging)
-
-    def _scratch(self) -> Path:
-        folder = self.folder / "grading" / "scratch"
-        folder.mkdir(parents=True, exist_ok=True)
-        return folder
-
-    def _excluded(self) -> list[str]:
-        return self.settings.student_id_exclude.split(",")
 
     def _path(self, step: str, student: str, assignment: str) -> Path:
         return Path(self.settings.format_path(step, student, assignment))
@@ -233,7 +225,7 @@ class Course:
             with warnings.catch_warnings(), Gradebook(self.settings.db_url, self.settings.course_id) as book:
                 warnings.simplefilter("ignore", SAWarning)  # nbgrader's own, each time it adds a submission
                 yield book
-        except SQLAlchemyError as error:
+        except (SQLAlchemyError, ImportError) as error:  # the second: no driver for such a database
             raise OSError(f"the gradebook cannot be used: {str(error).splitlines()[0]}") from error
 
 

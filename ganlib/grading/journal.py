@@ -45,11 +45,8 @@ class Journal:
         except Timeout:
             raise ValueError(f"{self.folder.name} is being graded by another run") from None
         try:
-            for torn in [
-                *self.folder.glob(".new-*"),
-                *self.results.glob(".new-*"),
-            ]:  # of a run that was killed
-                torn.unlink()
+            for torn in [*self.folder.glob(".new-*"), *self.results.glob(".new-*")]:
+                torn.unlink()  # a run was killed while it wrote this
             yield
         finally:
             lock.release()

@@ -11,6 +11,7 @@ import json
 import sys
 import time
 from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from datetime import datetime, timezone
 from functools import partial
 from pathlib import Path
@@ -26,7 +27,7 @@ from ganlib.grading.station import Station, failed
 if TYPE_CHECKING:
     from distributed import Client, Future
 
-PATIENCE = 900.0  # seconds; a Station answers within its own limit, 600 unless told otherwise
+PATIENCE = 1500.0  # seconds; a Station tries twice for 660 at most, unless told otherwise
 BLAMELESS = "The grader failed, not the submission; it will be graded again."
 
 
@@ -105,8 +106,8 @@ class _Run:
         try:
             files, remarks = submissions.read(self.folders[student])
             when = submissions.handed_in_at(files)
-        except ValueError as error:  # a link in the folder's place, or a timestamp that is none: in time
-            remarks = (*remarks, str(error))
+        except (ValueError, OSError) as error:  # no folder, or no timestamp: it counts as in time
+            remarks = (*remarks, str(getattr(error, "strerror", None) or error))
         files = {**files, **self.given}
         return files, {
             "student": student,
@@ -130,10 +131,11 @@ class _Run:
                 continue
             self.summary.kept += 1
             self._count(result)
-            if not self.course.holds(result, self.homework.name, scores.get(student)):
-                self._record(result)
-            else:
-                self.course.settle_penalty(student, self.assignment, self.homework.name)
+            with self._noted(student):
+                if self.course.holds(result, self.homework.name, scores.get(student)):
+                    self.course.settle_penalty(student, self.assignment, self.homework.name)
+                else:
+                    self._record(result)
         return [student for _, student in sorted(waiting)]
 
     def grade(self, client: Client, waiting: list[str], station: Callable[[], Any], patience: float) -> None:
@@ -187,6 +189,9 @@ class _Run:
                 if cell.metadata.get("nbgrader", {}).get("grade")
             }
             points = {name: cell["points"] for name, cell in result["cells"].items()}
+            missing = {"status", "reason", "remarks", "seconds", "log"} - set(result)
+            if missing:
+                return f"the grader's result has no {', '.join(sorted(missing))}"
             if set(points) != set(self.points) or any(read[name] != points[name] for name in points):
                 return "the grader's notebook does not show the points that it gave"
         except (LookupError, TypeError, ValueError, AttributeError) as error:
@@ -194,27 +199,28 @@ class _Run:
         return ""
 
     def _finish(self, result: dict, progress: Progress) -> None:
+        student = result["student"]
         self.summary.graded += 1
-        try:
+        with self._noted(student):
             self.journal.write(result)
-        except (OSError, ValueError) as error:
-            self.summary.unrecorded[result["student"]] = str(error)
-        else:
             self._record(result)
         self._count(result)
-        student = result["student"]
         points = f"{self.summary.scores[student]:g} of {self.summary.best:g}"
         progress.step(student, result["seconds"], points, self.summary.failed.get(student, ""))
 
     def _record(self, result: dict) -> None:
-        """Into the gradebook; one that cannot be entered stops no other, and its verdict is kept."""
-        student = result["student"]
+        files, _ = self.read(result["student"])
+        files = {name: data for name, data in files.items() if not name.endswith(".ipynb")}
+        self.course.record(result, self.homework.name, files)
+
+    @contextmanager
+    def _noted(self, student: str) -> Iterator[None]:
+        """A verdict that cannot be entered stops no other; the next run enters it."""
         try:
-            files, _ = self.read(student)
-            files = {name: data for name, data in files.items() if not name.endswith(".ipynb")}
-            self.course.record(result, self.homework.name, files)
+            yield
         except Exception as error:
-            self.summary.unrecorded[student] = f"{type(error).__name__}: {error}"
+            message = str(error).partition("\n")[0]
+            self.summary.unrecorded[student] = f"{type(error).__name__}: {message}"
 
     def _count(self, result: dict) -> None:
         student = result["student"]

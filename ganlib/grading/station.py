@@ -141,13 +141,13 @@ class Station:
             try:
                 servers = self._ready()
                 with _Pupil(servers["student"], files, self.limits) as pupil:
-                    return self._session(servers["judge"], request, pupil), pupil.remarks
+                    return self._serve(servers["judge"], request, pupil), pupil.remarks
             except (RuntimeError, OSError):
                 if not left:
                     raise
         raise AssertionError("unreachable")
 
-    def _session(self, server: ForkServer, request: dict, pupil: _Pupil) -> dict:
+    def _serve(self, server: ForkServer, request: dict, pupil: _Pupil) -> dict:
         """One judge's work: it has the request, is served with student's processes, and gives the result."""
         ours, theirs = socket.socketpair()
         deadline = time.monotonic() + self.limits.total_seconds + PATIENCE

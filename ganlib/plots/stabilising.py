@@ -112,7 +112,8 @@ def scatters(
 ) -> Figure:
     """Draw the stored points of every method, a column each, and of every target, a row each.
 
-    A circle of three standard deviations would be too small to see, so grey rings mark where the modes are.
+    A circle of three standard deviations would be too small to see, so grey rings mark where the modes are. A
+    place stays empty where a method was not tried on a target.
 
     Raises:
         ValueError: if nothing is stored for the seed.
@@ -132,11 +133,13 @@ def scatters(
         centres = targets[target].centres
         edge = 1.4 * centres.abs().max().item()
         for ax, method in zip(line, methods, strict=True):
+            if (target, method) not in groups:
+                ax.set_axis_off()
+                continue
+            (row,) = groups[target, method]
             ax.plot(*centres.T, "o", ms=7, mfc="none", color="0.7", mew=0.8)
-            if (target, method) in groups:
-                (row,) = groups[target, method]
-                ax.plot(*arrays(row)["points"].T, ".", ms=1.5, color=PALETTE[1])
-                ax.set_title(f"{method}\n{row['figures']['modes']} of {len(centres)}", fontsize="small")
+            ax.plot(*arrays(row)["points"].T, ".", ms=1.5, color=PALETTE[1])
+            ax.set_title(f"{method}\n{row['figures']['modes']} of {len(centres)}", fontsize="small")
             ax.set(xlim=(-edge, edge), ylim=(-edge, edge), aspect="equal", xticks=[], yticks=[])
         line[0].set_ylabel(f"{target}, x₂")
     for ax in axes[-1]:
@@ -208,7 +211,8 @@ def estimates(rows: Sequence[Row], sets: str, *, title: str = "", ax: Axes | Non
         for place, group in enumerate(groups.values()):
             ratios = _column(group, figure) / _column(group, "w1")
             spots = np.full(len(ratios), place + 0.2 * (shift - 1))
-            ax.plot(spots, ratios, mark, ms=5, color=colour, label=None if place else label)
+            name = None if place else label
+            ax.plot(spots, ratios, mark, ms=5, color=colour, label=name, clip_on=False)
     ax.axhline(1, color=PALETTE[6], lw=1, ls=":")
     ax.set_yscale("symlog", linthresh=0.1)
     ax.set_yticks([0, 0.1, 0.3, 1, 3], ["0", "0.1", "0.3", "1", "3"], minor=False)

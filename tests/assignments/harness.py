@@ -1,8 +1,8 @@
 """Grade a homework notebook by the judge that grades the class, in about half a second.
 
-`grade(notebook, replacements)` puts sources into the solution cells and hands the notebook to a
-:class:`~ganlib.grading.station.Station` as if a student had submitted it. The Station starts with the first call
-of a test process; where bubblewrap does not work it says so and grades all the same.
+`grade(notebook, replacements)` puts sources into the solution cells and hands the notebook to a Station
+(:mod:`ganlib.grading.station`) as if a student had submitted it. The Station starts with the first call of a
+test process; where bubblewrap does not work it says so and grades all the same.
 """
 
 from __future__ import annotations

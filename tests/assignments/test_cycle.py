@@ -81,8 +81,8 @@ def secrets(notebook: Path, region: str) -> set[str]:
     text = "\n".join("".join(cell["source"]) for cell in cells)
     pattern = re.compile(rf"### BEGIN {region}\n(.*?)### END {region}", re.DOTALL)
     secret = {line.strip() for match in pattern.findall(text) for line in match.splitlines()}
-    public = {line.strip() for line in pattern.sub("", text).splitlines()}
-    return {line for line in secret - public if len(line) > 24}  # shorter ones say nothing of their own
+    public = pattern.sub("", text)
+    return {line for line in secret if len(line) > 24 and line not in public}  # shorter ones say nothing
 
 
 def leaks(text: str, notebook: Path, *regions: str) -> list[str]:

@@ -61,19 +61,7 @@ PATIENT = """
 """.split()  # noqa: SIM905
 LIMITS = Limits(cell_seconds=1, total_seconds=14, memory=1 << 30, processes=32, disk=16 << 20, output=1 << 16)
 AT_ONCE = 4  # attacks, and one honest student
-CANARIES = (
-    "/tmp",
-    "/var/tmp",
-    "/dev/shm",
-    "/dev/mqueue",
-    "/run",
-    "/run/lock",
-    "~",
-    "~/.config",
-    "/",
-    "/usr",
-    "/etc",
-)
+CANARIES = "/tmp /var/tmp /dev/shm /dev/mqueue /run /run/lock ~ ~/.config / /usr /etc".split()  # noqa: SIM905
 
 
 @dataclass(frozen=True)
@@ -224,15 +212,15 @@ class Room:
         for start in range(0, len(names), AT_ONCE):
             outcomes = self.grade_all(names[start : start + AT_ONCE])
             left = self.new_traces()
-            self.before |= left  # what one round left is not held against the next
+            self.before ^= left  # what one round left is not held against the next
             for outcome in outcomes:
                 outcome.traces = left
                 yield outcome
 
     def new_traces(self) -> set[str]:
-        """What is there and was not before; what goes away within two seconds does not count."""
+        """What is there and was not before, or the other way round, and stays so for two seconds."""
         end = time.monotonic() + 2
-        while (left := self.traces() - self.before) and time.monotonic() < end:
+        while (left := self.traces() ^ self.before) and time.monotonic() < end:
             time.sleep(0.05)
         return left
 
@@ -241,9 +229,8 @@ class Room:
         found = {f"process {child.pid}" for child in psutil.Process().children(recursive=True)}
         if sys.platform == "linux":
             found |= {f"mount {line}" for line in Path("/proc/self/mountinfo").read_text().splitlines()}
-            found |= {
-                f"shared memory {line}" for line in Path("/proc/sysvipc/shm").read_text().splitlines()[1:]
-            }
+            segments = Path("/proc/sysvipc/shm").read_text().splitlines()[1:]
+            found |= {f"shared memory {line}" for line in segments if line.split()[0] == str(0x5EC2E7)}
         found |= {
             f"cgroup {path}" for path in glob.glob(f"/sys/fs/cgroup/**/*-{os.getpid()}-*", recursive=True)
         }
@@ -318,7 +305,7 @@ def flat(value) -> Iterator[str]:
 # What lies between a folder in submitted/ and the gradebook: files, notebooks, names, pages.
 ON_THE_WAY = """
     bonus_cell duplicated_tests forged_points hostile_pages json_deep link_to_source links_and_pipes
-    many_files odd_names rewrites_the_course stored_outputs surrogates timestamp_of_digits timestamp_zone
+    many_files odd_names stored_outputs surrogates timestamp_of_digits timestamp_zone
     wrong_types
 """.split()  # noqa: SIM905
 
@@ -330,7 +317,7 @@ def release(course: Path) -> None:
 
 
 @pytest.fixture(scope="module")
-def class_graded(tiny, tmp_path_factory) -> tuple[Path, dict[str, Attack], object]:
+def class_graded(tiny, tmp_path_factory) -> tuple[Path, dict[str, Attack]]:
     """A course after `ganlib grade`, in which honest students stand between those of ON_THE_WAY."""
     course = tmp_path_factory.mktemp("course")
     tiny.write_source(course)
@@ -342,12 +329,12 @@ def class_graded(tiny, tmp_path_factory) -> tuple[Path, dict[str, Attack], objec
         attack.write(tiny, course, name)
     for student in ("abel", "kim", "zoe"):
         tiny.write_submission(course, student)
-    summary = grade_class(course, "tiny", station=partial(Station, LIMITS, hide=[course]))
-    return course, attacks, summary
+    grade_class(course, "tiny", station=partial(Station, LIMITS, hide=[course]))
+    return course, attacks
 
 
 def test_a_run_enters_what_each_has_earned_into_the_gradebook(class_graded, tiny):
-    course, attacks, _ = class_graded
+    course, attacks = class_graded
     wanted = {name: tiny.earned(attack.solves) for name, attack in attacks.items()}
     wanted |= {student: tiny.points for student in ("abel", "kim", "zoe")}
     with Gradebook(f"sqlite:///{course / 'gradebook.db'}", "gan") as book:
@@ -363,7 +350,7 @@ def test_a_run_enters_what_each_has_earned_into_the_gradebook(class_graded, tiny
 
 
 def test_no_script_of_a_student_stands_in_a_page_for_the_instructor(class_graded):
-    course, *_ = class_graded
+    course, _ = class_graded
     pages = [path for path in course.rglob("*.html") if "submitted" not in path.parts]
     assert pages
     for page in pages:

@@ -69,14 +69,15 @@ def test_options_reach_the_run(asked, tmp_path):
         "--db-url",
         "postgresql://x/y",
         "--limits",
-        "cell_seconds=7",
+        "total_seconds=7.5",
         "memory=2e9",
     ]
     assert main(words) == 0
     assert (asked["course_dir"], asked["assignment"], asked["students"]) == (tmp_path, "tiny", ["ada", "bob"])
     assert (asked["force"], asked["workers"], asked["scheduler"]) == (True, 3, "tcp://h:1")
     assert asked["db_url"] == "postgresql://x/y"
-    assert asked["station"].args == (Limits(cell_seconds=7.0, memory=2_000_000_000),)
+    assert asked["station"].args == (Limits(total_seconds=7.5, memory=2_000_000_000),)
+    assert asked["patience"] == 315
     assert asked["station"].keywords == {"confined": True, "hide": [tmp_path]}  # no sandbox, no grades
     main(["grade", "tiny", "--degraded"])
     assert asked["station"].keywords["confined"] is None

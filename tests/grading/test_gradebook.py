@@ -149,7 +149,7 @@ def test_recording_twice_changes_nothing(folder, tiny):
     assert rows(folder, "ada") == first
     assert not (folder / "autograded/ada/tiny/b.txt").exists()  # no longer handed in
     assert (folder / "autograded/ada/tiny/data/a.txt").read_bytes() == b"1"
-    assert list((folder / "grading" / "scratch").iterdir()) == []
+    assert not list(folder.glob("grading/**/scratch"))
 
 
 def test_text_that_is_no_unicode_is_entered_all_the_same(folder, tiny):
@@ -240,6 +240,8 @@ def test_another_gradebook_by_its_url(folder, tiny, tmp_path):
     (tmp_path / "text.db").write_text("no database " * 100)
     with pytest.raises(OSError, match="the gradebook cannot be used"):
         Course(folder, f"sqlite:///{tmp_path}/text.db").check_released("tiny", homework(folder))
+    with pytest.raises(OSError, match="the gradebook cannot be used"):
+        Course(folder, "nodatabase://here").check_released("tiny", homework(folder))
 
 
 def test_a_gradebook_without_the_homework_or_behind_it_is_refused(folder):

@@ -151,6 +151,20 @@ def test_a_late_penalty_takes_no_more_than_there_is():
     assert Row("ann", "graded", "", {"a": 2.0}, penalty=5.0).total == 0
 
 
+@pytest.mark.parametrize(
+    ("seconds", "days"), [(1, 0), (3600, 0), (3601, 1), (86399, 1), (86400, 2), (10 * 86400, 11)]
+)
+def test_the_course_takes_a_share_per_day_begun(seconds, days):
+    from traitlets.config import PyFileConfigLoader
+
+    course = Path(__file__).resolve().parents[2] / "assignments"
+    config = PyFileConfigLoader("nbgrader_config.py", str(course)).load_config()
+    late = config.AssignLatePenalties.plugin_class()
+    assert late.late_submission_penalty("ann", 20.0, seconds) == 0, "nothing until the instructor says so"
+    late.SHARE = 0.1
+    assert late.late_submission_penalty("ann", 20.0, seconds) == pytest.approx(min(20, 2 * days))
+
+
 def test_nothing_that_a_student_writes_becomes_markup(course):
     for number in range(3):
         course.add(

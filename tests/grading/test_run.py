@@ -128,8 +128,18 @@ def test_any_failure_is_a_row_and_stops_nobody(folder, tiny, running, monkeypatc
     (late / "timestamp.txt").write_text("yesterday, I think")
     for number in range(4):
         tiny.write_submission(folder, f"s{number}")
+    tiny.write_submission(folder, "locked")
+    read = submissions.read
+
+    def locked(path: Path):
+        if path.parent.name == "locked":
+            raise PermissionError(13, "Permission denied", str(path))
+        return read(path)
+
+    monkeypatch.setattr(submissions, "read", locked)
     summary = grade(folder)
-    assert set(summary.failed) == {"crash", "kill", "lie", "torn", "nothing", "link"}
+    assert set(summary.failed) == {"crash", "kill", "lie", "torn", "nothing", "link", "locked"}
+    assert stored(folder, "locked")["remarks"] == ["Permission denied"]
     assert summary.failed["crash"] == "RuntimeError: the station crashed"
     assert summary.failed["kill"].startswith("the worker that graded it died")
     assert summary.failed["lie"] == "the grader's notebook does not show the points that it gave"
@@ -262,6 +272,27 @@ def test_submissions_are_read_no_faster_than_they_are_graded(running):
             done.append(name)
             assert future.status == "error"  # an int is no Station's factory
     assert sorted(map(int, done)) == list(range(20))
+
+
+def test_a_worker_that_dies_before_it_has_started_is_started_again(monkeypatch):
+    import distributed
+
+    tried, real = [], distributed.LocalCluster
+
+    def sometimes(**settings):
+        tried.append(settings)
+        if len(tried) == 1:
+            raise RuntimeError("Nanny failed to start")
+        return real(**settings)
+
+    monkeypatch.setattr(distributed, "LocalCluster", sometimes)
+    monkeypatch.setattr(cluster, "PULSE", 0.2)
+    with cluster.connect(workers=1) as client:
+        assert len(tried) == 2
+        (nanny,) = client.cluster.workers.values()
+        client.cluster.sync(nanny.close)  # as Dask leaves it when the worker's successor dies at once
+        answers = cluster.each(client, [("ada", (0,))], None, patience=60)
+        assert [(name, future.status) for name, future in answers] == [("ada", "error")]  # 0 is no factory
 
 
 def test_what_was_handed_in_is_read_without_trust(tmp_path, monkeypatch):

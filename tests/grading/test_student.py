@@ -184,6 +184,13 @@ def test_a_question_finds_the_last_definition_and_nothing_else_of_the_students(p
     assert pupil.ask("ask_twice", 3)["error"]["type"] == "NameError"
 
 
+def test_prints_of_a_question_are_dropped(pupil):
+    """The process's own standard output is bounded, and a print beyond it would be the student's error."""
+    pupil.run("def twice(x):\n    print('!' * 3_000_000, flush=True)\n    return 2 * x")
+    assert pupil.ask("ask_twice", 2)["value"] == 4
+    assert "!" not in pupil.child.log()
+
+
 def test_errors_of_questions(pupil):
     assert pupil.ask("ask_check", "a tensor must come")["error"] == {
         "type": "AssertionError",
