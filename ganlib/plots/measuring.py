@@ -263,8 +263,7 @@ def bars(
     for (name, value), colour in zip((published or {}).items(), PALETTE[1:], strict=False):
         ax.axvline(value, color=colour, ls="--", lw=1.2, label=name)
     ax.set_yticks(range(len(names)), names)
-    ax.invert_yaxis()
-    ax.set(title=title, xlabel=xlabel, ylabel=label)
+    ax.set(title=title, xlabel=xlabel, ylabel=label, ylim=(len(names) - 0.5, -0.5))
     if published:
         ax.legend(frameon=False, fontsize="small")
     return ax
