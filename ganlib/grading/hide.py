@@ -101,8 +101,9 @@ def _told(verdict: Mapping) -> dict:
     """What the judge says about a test."""
     if verdict["passed"]:
         return new_output("stream", name="stdout", text="Passed.")
-    where = "A hidden test failed" if verdict["hidden"] else "This test failed"
-    return _failure(f"{where}: {clean(verdict['message'])}")
+    message = clean(verdict["message"])
+    said = "hidden test" in message or not verdict["hidden"]
+    return _failure(f"{'This test failed' if said else 'A hidden test failed'}: {message}")
 
 
 def _guessed(cell: Mapping) -> dict:

@@ -105,9 +105,9 @@ class Remote:
             raise Ended(f"what came from your process is no answer: {error}") from None
 
     def _hang_up(self) -> str:
-        self._sock.close()
-        self._sock = None
         with _alarm_paused():
+            self._sock.close()
+            self._sock = None
             return self.host.end()
 
 

@@ -15,6 +15,8 @@ import traceback
 from collections.abc import Mapping
 from typing import Any
 
+from ganlib.grading.parsing import parse
+
 SHOWN = 2000  # characters of a message
 OUTPUTS = 200  # of a cell
 _IMAGES = ("image/png", "image/jpeg")  # beside text/plain all that is kept: HTML and SVG can hold scripts
@@ -194,7 +196,7 @@ def hidden_lines(source: str) -> set[int]:
 def statement(source: str, line: int) -> str:
     """The statement that holds the line, of a loop or function its first lines alone."""
     best = None
-    for node in ast.walk(ast.parse(source)):
+    for node in ast.walk(parse(source)):
         if isinstance(node, ast.stmt) and node.lineno <= line <= node.end_lineno:
             best = node  # ast.walk goes from the outside in
     if best is None:
