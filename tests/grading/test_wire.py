@@ -198,7 +198,7 @@ def test_containers_and_numbers_lose_their_classes():
         np.zeros(2, [("a", "f4")]),
         np.complex64(1),
     ],
-    ids=repr,
+    ids=lambda value: type(value).__name__,
 )
 def test_what_is_no_plain_data_is_refused_by_the_sender(value, pair):
     with pytest.raises(wire.WireError):
