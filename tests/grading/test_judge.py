@@ -420,7 +420,7 @@ def test_text_is_cleaned():
     assert verdict.clean("a\x00b\x1b[31mc\u202ed\ud800e\r\nf\tg") == "abcde\nf\tg"
     assert verdict.clean("x" * 5000, 100) == "x" * 100 + " [...]"
     assert (
-        verdict.clean("in /home/ada/lib/torch/nn.py: 1/2 of https://x.org/a/b")
+        verdict.clean("in /srv/ada/lib/torch/nn.py: 1/2 of https://x.org/a/b")
         == "in nn.py: 1/2 of https://x.org/a/b"
     )
 

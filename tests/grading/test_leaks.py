@@ -273,7 +273,7 @@ def test_feedback_tells_nothing(judged):
 
 def test_feedback_says_what_failed(judged):
     pages = {how: words(judged.page(number)) for number, how in enumerate(PROVOCATION)}
-    assert "A hidden test failed: ValueError" in pages["raises"]
+    assert "This test failed: ValueError in a hidden test" in pages["raises"]
     assert "in cell scale, line" in pages["raises"]
     assert "A hidden test failed: a large factor" in pages["prints"]  # it returned nothing
 

@@ -133,9 +133,12 @@ def test_the_file_system_is_read_only_but_for_its_own(sandbox):
         import os
         mounts = [line.split() for line in open("/proc/self/mounts")]
         print(sorted({place for _, place, kind, how, *_ in mounts if how[:2] == "rw" and kind != "devtmpfs"}))
-        for folder in ("/tmp", "/var/tmp", "/dev/shm", os.environ["HOME"]):
+        for folder in (FOLDERS, "/var/tmp", "/dev/shm", os.environ["HOME"]):
             open(folder + "/x", "w").close()
     """
+    # Where the interpreter itself lies below /tmp, that must stay visible, and temporary files go elsewhere.
+    below = any(str(folder).startswith("/tmp/") for folder in (sys.prefix, sys.base_prefix, ROOT))
+    code = code.replace("FOLDERS", 'os.environ["TMPDIR"]' if below else '"/tmp"')
     assert run(sandbox, code) == "['/dev/pts', '/proc', '/sandbox']"
 
 

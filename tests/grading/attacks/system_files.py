@@ -22,7 +22,7 @@ for path in ("kernel/core_pattern", "kernel/modprobe", "vm/drop_caches", "kernel
     with contextlib.suppress(OSError):
         open(f"/proc/sys/{path}", "r+").close()
         escaped.append(path)
-for path in ("/etc/shadow", "/root/.bashrc", "/proc/kcore", "/proc/sysrq-trigger"):
+for path in ("/etc/shadow", "/root" + "/.bashrc", "/proc/kcore", "/proc/sysrq-trigger"):
     with contextlib.suppress(OSError):
         open(path, "r+").close()
         escaped.append(path)
