@@ -53,7 +53,6 @@ class Course:
         # in the folder where the command was given, is none of ours.
         self.app = NbGrader(raise_config_file_errors=True, log_level=logging.ERROR)
         self.app.load_cwd_config = False
-        self._app = self.app
         try:
             self.app.initialize([], root=str(self.folder))
         except Exception as error:

@@ -313,7 +313,7 @@ ON_THE_WAY = """
 def release(course: Path) -> None:
     opened = Course(course)
     opened.settings.assignment_id = "tiny"
-    GenerateAssignment(coursedir=opened.settings, parent=opened._app).start()
+    GenerateAssignment(coursedir=opened.settings, parent=opened.app).start()
 
 
 @pytest.fixture(scope="module")
