@@ -8,7 +8,9 @@ end, until it is clear which one is to blame.
 from __future__ import annotations
 
 import contextlib
+import functools
 import itertools
+import json
 import logging
 import os
 import signal
@@ -20,6 +22,8 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from distributed import Client, Future, LocalCluster
+
+    from ganlib.grading.homework import Homework
 
 # A worker's death counts against all that it had in hand; after more of them, Dask gives a submission back.
 DEATHS = 2
@@ -36,14 +40,24 @@ class StationError(Exception):
 
 
 def grade_one(
-    factory: Callable[[], Any], homework: dict, files: Mapping[str, bytes], student: str, seed: int
+    factory: Callable[[], Any], homework: str, files: Mapping[str, bytes], student: str, seed: int
 ) -> dict:
     """In a worker: grade a submission by the process's Station, which the first call starts.
 
-    Raises StationError if it does not start.
+    homework: as JSON. Raises StationError if the Station does not start.
     """
+    return start_station(factory).grade(_homework(homework), files, student, seed)
+
+
+@functools.lru_cache(maxsize=1)  # it comes with each submission, and to check it takes a while
+def _homework(text: str) -> Homework:
     from ganlib.grading.homework import Homework
 
+    return Homework.from_json(json.loads(text))
+
+
+def start_station(factory: Callable[[], Any]) -> Any:
+    """In a worker: its Station, which the first call starts. Raises StationError if it does not start."""
     global _station, _broken
     with _lock:
         if _station is None and not _broken:
@@ -53,7 +67,17 @@ def grade_one(
                 _broken = f"{type(error).__name__}: {error}"
         if _broken:
             raise StationError(_broken)
-    return _station.grade(Homework.from_json(homework), files, student, seed)
+        return _station
+
+
+def _start_stations(client: Client, factory: Callable[[], Any]) -> list[Future]:
+    """One on each worker, meanwhile; what goes wrong is told when a submission needs it."""
+
+    def start() -> None:  # a Station cannot be sent back
+        with contextlib.suppress(StationError):
+            start_station(factory)
+
+    return [client.submit(start, workers=[each], pure=False) for each in client.nthreads()]
 
 
 def stop_station() -> None:
@@ -66,8 +90,12 @@ def stop_station() -> None:
 
 
 @contextlib.contextmanager
-def connect(workers: int | None = None, scheduler: str | None = None) -> Iterator[Client]:
+def connect(
+    workers: int | None = None, scheduler: str | None = None, station: Callable[[], Any] | None = None
+) -> Iterator[Client]:
     """A client of a cluster on this machine, or of the running one at ``scheduler`` (``tcp://host:port``).
+
+    With a ``station`` its workers start theirs at once, not with the first submission.
 
     The own cluster has one worker process of ``workers`` threads, by default as many as there are cores. It
     listens on the loopback address and speaks only with those who hold a key made for it: whoever may send
@@ -91,9 +119,11 @@ def connect(workers: int | None = None, scheduler: str | None = None) -> Iterato
         else:
             client = Client(scheduler, timeout=ANSWERS_WITHIN)
         stack.enter_context(client)
+        starting = _start_stations(client, station) if station else []
         try:
             yield client
         finally:
+            del starting  # Dask would drop a task that nobody waits for
             with contextlib.suppress(Exception):  # a worker that died has no Station to stop
                 client.run(stop_station, on_error="ignore")
 

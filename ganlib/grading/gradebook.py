@@ -14,7 +14,7 @@ import logging
 import re
 import shutil
 import warnings
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -166,12 +166,12 @@ class Course:
         student, assignment = result["student"], result["assignment"]
         text = nbformat.writes(nbformat.from_dict(dict(result["notebook"])))
         graded = nbformat.reads(text.encode(errors="replace").decode(), as_version=4)  # no half characters
-        with self._gradebook() as book:
+        resources = self._resources(student, assignment, notebook)
+        with self._gradebook() as book, _in_one_transaction(book):
             book.update_or_create_student(student)
             book.update_or_create_submission(assignment, student, timestamp=parse_utc(result["timestamp"]))
-        resources = self._resources(student, assignment, notebook)
-        for step in (LimitOutput, SaveAutoGrades, AssignLatePenalties):
-            graded, resources = step(parent=self.app).preprocess(graded, resources)
+            for step in (LimitOutput, SaveAutoGrades, AssignLatePenalties):
+                graded, resources = step(parent=self.app).preprocess(graded, resources)
         graded.metadata["ganlib"] = {"result": fingerprint(result)}
         target = self._path(self.settings.autograded_directory, student, assignment)
         self._store(target, assignment, {**files, f"{notebook}.ipynb": nbformat.writes(graded).encode()})
@@ -226,6 +226,33 @@ class Course:
                 yield book
         except (SQLAlchemyError, ImportError) as error:  # the second: no driver for such a database
             raise OSError(f"the gradebook cannot be used: {str(error).splitlines()[0]}") from error
+
+
+@contextmanager
+def _in_one_transaction(book: Gradebook) -> Iterator[None]:
+    """What nbgrader writes meanwhile goes through `book`, and all of it at the end or nothing at all.
+
+    By itself each of nbgrader's steps opens the gradebook anew and commits after every cell: some forty times
+    for a submission, each of which waits for the disk.
+    """
+    from nbgrader.preprocessors import latesubmissions, saveautogrades
+
+    def end_of_step() -> None:
+        book.db.flush()
+        book.db.expire_all()  # as after a commit: sums of points are read anew
+
+    steps = (latesubmissions, saveautogrades)
+    commit, close, own = book.db.commit, book.close, [step.Gradebook for step in steps]
+    book.db.commit, book.close = end_of_step, lambda: None
+    for step in steps:
+        step.Gradebook = lambda db_url: book
+    try:
+        yield
+        commit()
+    finally:
+        book.db.commit, book.close = commit, close
+        for step, gradebook in zip(steps, own, strict=True):
+            step.Gradebook = gradebook
 
 
 def fingerprint(result: Mapping[str, Any]) -> str:

@@ -9,11 +9,13 @@ from __future__ import annotations
 
 import json
 import sys
+import threading
 import time
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from datetime import datetime, timezone
 from functools import partial
+from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -56,20 +58,34 @@ def grade_class(
     starts.
     """
     began = time.monotonic()
-    course = Course(course_dir, db_url)
-    homework = Homework.load(course.source(assignment), course.config)
-    course.check_released(assignment, homework)
-    folders = _chosen(course.handed_in(assignment), students, assignment)
-    run = _Run(course, assignment, homework, folders, Journal(course.folder / "grading" / assignment))
-    with run.journal.lock():
-        waiting = run.plan(force)
-        if waiting:
-            with cluster.connect(workers, scheduler) as client:
-                run.grade(client, waiting, station or partial(Station, hide=[course.folder]), patience)
+    station = station or partial(Station, hide=[Path(course_dir).resolve()])
+    with ExitStack() as stack:
+        connected = partial(stack.enter_context, cluster.connect(workers, scheduler, station))
+        client = connected() if _surely_grades(Path(course_dir), assignment) else None
+        course = Course(course_dir, db_url)
+        homework = Homework.load(course.source(assignment), course.config)
+        course.check_released(assignment, homework)
+        folders = _chosen(course.handed_in(assignment), students, assignment)
+        run = _Run(course, assignment, homework, folders, Journal(course.folder / "grading" / assignment))
+        with run.journal.lock():
+            waiting = run.plan(force)
+            if waiting:
+                run.grade(client or connected(), waiting, station, patience)
     if folders:
         run.report()
     run.summary.wall = time.monotonic() - began
     return run.summary
+
+
+def _surely_grades(course: Path, assignment: str) -> bool:
+    """Whether this is a first run: then the cluster can start at once, while nbgrader is imported.
+
+    Both take seconds, and on the usual folders; elsewhere the run learns of its work from nbgrader.
+    """
+    if not (course / "source" / assignment).is_dir() or (course / "grading" / assignment).is_dir():
+        return False
+    threading.Thread(target=import_module, args=["nbgrader.apps.baseapp"], daemon=True).start()
+    return True
 
 
 def _chosen(folders: dict[str, Path], students: Iterable[str] | None, assignment: str) -> dict[str, Path]:
@@ -90,8 +106,7 @@ class _Run:
         self.course = course
         self.assignment = assignment
         self.homework = homework
-        self.sent = homework.to_json()
-        self.homework_text = json.dumps(self.sent, sort_keys=True)
+        self.homework_text = json.dumps(homework.to_json(), sort_keys=True)
         self.folders = folders
         self.journal = journal
         self.points = {cell.grade_id: cell.points for cell in homework.cells if cell.kind == "test"}
@@ -157,7 +172,7 @@ class _Run:
     ) -> Iterator[tuple[str, tuple]]:
         for student in students:
             files, about[student] = self.read(student)
-            yield student, (station, self.sent, files, student, about[student]["seed"])
+            yield student, (station, self.homework_text, files, student, about[student]["seed"])
 
     def _verdict(self, future: Future, lost: str, about: dict) -> dict:
         """The result of a submission, whatever came back of it."""

@@ -20,6 +20,7 @@ from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict
 from functools import partial
+from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -84,7 +85,8 @@ class Station:
             for name in missing:
                 if name in self._servers:
                     self._servers.pop(name).close()
-            with ThreadPoolExecutor(2) as pool:
+            with ThreadPoolExecutor(3) as pool:
+                pool.submit(import_module, "nbformat")  # of use to the first submission
                 started = {name: pool.submit(self._makers[name]) for name in missing}
             self._servers |= {name: f.result() for name, f in started.items() if f.exception() is None}
             for future in started.values():

@@ -22,8 +22,8 @@ PARTS = {
 
 # One step instead of a training where it is not what a variant is about: fit-loop judges the loop as ever.
 SHORT = {
-    "fit-distance": [("STEPS, BAR = 400, 0.2", "STEPS, BAR = 1, 1e9"), ("range(3)", "range(1)")],
-    "fit-clouds": [("share.min() > 0.1", "share.min() > -1")],
+    "fit-distance": [("STEPS, BAR = 150, 0.2", "STEPS, BAR = 1, 1e9"), ("in range(3)", "in range(1)")],
+    "fit-clouds": [("share.min() > 0.05", "share.min() > -1")],
 }
 
 

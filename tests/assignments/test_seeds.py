@@ -136,8 +136,8 @@ def test_questions_and_answers_are_plain_data(notebook, plays):
         if name not in ("ask_network", "ask_loss"):
             namespace[name] = watched(name, namespace[name])
     for grade_id in tests:
-        source = sources[grade_id].replace("STEPS, BAR = 400, 0.2", "STEPS, BAR = 2, 1e9")
-        source = source.replace("ROUNDS, BAR = 500, 0.2", "ROUNDS, BAR = 2, 1e9").replace("> 0.1", "> -1")
+        source = sources[grade_id].replace("STEPS, BAR = 150, 0.2", "STEPS, BAR = 2, 1e9")
+        source = source.replace("ROUNDS, BAR = 150, 0.2", "ROUNDS, BAR = 2, 1e9").replace("> 0.05", "> -1")
         exec(compile(source, grade_id, "exec"), namespace)
     assert asked == {name for name in namespace if name.startswith("ask_")} - {"ask_network", "ask_loss"}
 

@@ -14,10 +14,13 @@ from pathlib import Path
 import nbformat
 import pytest
 from nbformat.v4 import new_output
+from nbgrader import preprocessors
 from nbgrader.api import Gradebook
 from nbgrader.apps.api import NbGraderAPI
 from nbgrader.converters import Autograde, GenerateFeedback
 from nbgrader.plugins import CsvExportPlugin
+from sqlalchemy import event
+from sqlalchemy.engine import Engine
 
 from ganlib.grading.gradebook import Course
 from ganlib.grading.homework import Homework
@@ -150,6 +153,31 @@ def test_recording_twice_changes_nothing(folder, tiny):
     assert not (folder / "autograded/ada/tiny/b.txt").exists()  # no longer handed in
     assert (folder / "autograded/ada/tiny/data/a.txt").read_bytes() == b"1"
     assert not list(folder.glob("grading/**/scratch"))
+
+
+def test_a_submission_is_entered_whole_or_not_at_all_and_in_one_commit(folder, tiny, monkeypatch):
+    course = Course(folder)
+    course.record(verdict(folder, tiny, "ada", ["scale"]), "tiny", {})
+    before = rows(folder, "ada")
+    committed = []
+    count = committed.append
+    event.listen(Engine, "commit", count)
+    try:
+        course.record(verdict(folder, tiny, "bob", ["scale"]), "tiny", {})
+    finally:
+        event.remove(Engine, "commit", count)
+    assert len(committed) <= 3  # two when it is opened: nbgrader looks after the tables and the course
+
+    def broken(*_):
+        raise RuntimeError("a plugin of the instructor's")
+
+    monkeypatch.setattr(preprocessors.AssignLatePenalties, "preprocess", broken)  # the last step
+    with pytest.raises(RuntimeError, match="plugin"):
+        course.record(verdict(folder, tiny, "ada", ["scale", "count"]), "tiny", {})
+    assert rows(folder, "ada") == before
+    monkeypatch.undo()
+    course.record(verdict(folder, tiny, "ada", ["scale", "count"]), "tiny", {})  # nbgrader is as it was
+    assert rows(folder, "ada") != before
 
 
 def test_text_that_is_no_unicode_is_entered_all_the_same(folder, tiny):

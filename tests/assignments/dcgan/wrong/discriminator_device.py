@@ -1,7 +1,7 @@
 # breaks: discriminator
 # Moves its input to the CPU, wherever the network lives.
 # %% discriminator
-def layers(width=32):
+def stack(width=32):
     return nn.Sequential(
         nn.Conv2d(1, width, 4, stride=2, padding=1),
         nn.LeakyReLU(0.2),
@@ -16,10 +16,10 @@ def layers(width=32):
 class Network(nn.Module):
     def __init__(self, *sizes):
         super().__init__()
-        self.layers = layers(*sizes)
+        self.stack = stack(*sizes)
 
     def forward(self, x):
-        return self.layers(x.cpu())
+        return self.stack(x.cpu())
 
 
 def build_discriminator(width=32):

@@ -1,7 +1,7 @@
 # breaks: discriminator
 # Casts its input to float32, so that no other dtype works.
 # %% discriminator
-def layers(width=32):
+def stack(width=32):
     return nn.Sequential(
         nn.Conv2d(1, width, 4, stride=2, padding=1),
         nn.LeakyReLU(0.2),
@@ -16,10 +16,10 @@ def layers(width=32):
 class Network(nn.Module):
     def __init__(self, *sizes):
         super().__init__()
-        self.layers = layers(*sizes)
+        self.stack = stack(*sizes)
 
     def forward(self, x):
-        return self.layers(x.float())
+        return self.stack(x.float())
 
 
 def build_discriminator(width=32):

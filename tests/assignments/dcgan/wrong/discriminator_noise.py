@@ -1,7 +1,7 @@
 # breaks: discriminator
 # Adds noise of torch's default dtype to its input.
 # %% discriminator
-def layers(width=32):
+def stack(width=32):
     return nn.Sequential(
         nn.Conv2d(1, width, 4, stride=2, padding=1),
         nn.LeakyReLU(0.2),
@@ -16,10 +16,10 @@ def layers(width=32):
 class Network(nn.Module):
     def __init__(self, *sizes):
         super().__init__()
-        self.layers = layers(*sizes)
+        self.stack = stack(*sizes)
 
     def forward(self, x):
-        return self.layers(x + 0.1 * torch.randn(x.shape))
+        return self.stack(x + 0.1 * torch.randn(x.shape))
 
 
 def build_discriminator(width=32):

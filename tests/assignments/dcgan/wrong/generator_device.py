@@ -1,7 +1,7 @@
 # breaks: generator
 # Moves its input to the CPU, wherever the network lives.
 # %% generator
-def layers(latent_dim=64, width=32):
+def stack(latent_dim=64, width=32):
     return nn.Sequential(
         nn.Unflatten(1, (latent_dim, 1, 1)),
         nn.ConvTranspose2d(latent_dim, 2 * width, 7, bias=False),
@@ -18,10 +18,10 @@ def layers(latent_dim=64, width=32):
 class Network(nn.Module):
     def __init__(self, *sizes):
         super().__init__()
-        self.layers = layers(*sizes)
+        self.stack = stack(*sizes)
 
     def forward(self, x):
-        return self.layers(x.cpu())
+        return self.stack(x.cpu())
 
 
 def build_generator(latent_dim=64, width=32):

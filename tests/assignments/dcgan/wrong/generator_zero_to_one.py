@@ -1,7 +1,7 @@
 # breaks: generator
 # (tanh + 1) / 2: images in [0, 1], as plots like them, instead of [-1, 1].
 # %% generator
-def layers(latent_dim=64, width=32):
+def stack(latent_dim=64, width=32):
     return nn.Sequential(
         nn.Unflatten(1, (latent_dim, 1, 1)),
         nn.ConvTranspose2d(latent_dim, 2 * width, 7, bias=False),
@@ -18,10 +18,10 @@ def layers(latent_dim=64, width=32):
 class Network(nn.Module):
     def __init__(self, *sizes):
         super().__init__()
-        self.layers = layers(*sizes)
+        self.stack = stack(*sizes)
 
     def forward(self, x):
-        return (self.layers(x) + 1) / 2
+        return (self.stack(x) + 1) / 2
 
 
 def build_generator(latent_dim=64, width=32):

@@ -1,7 +1,7 @@
 # breaks: critic
 # Divides by the batch's largest value.
 # %% critic
-def layers(width=32):
+def stack(width=32):
     return nn.Sequential(
         nn.Conv2d(1, width, 4, stride=2, padding=1),
         nn.LeakyReLU(0.2),
@@ -17,10 +17,10 @@ def layers(width=32):
 class Network(nn.Module):
     def __init__(self, *sizes):
         super().__init__()
-        self.layers = layers(*sizes)
+        self.stack = stack(*sizes)
 
     def forward(self, x):
-        return self.layers(x / x.abs().max())
+        return self.stack(x / x.abs().max())
 
 
 def build_critic(width=32):
