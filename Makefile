@@ -66,19 +66,19 @@ feedback-%: .venv/.grading
 PIP_INSTALL := $(PY) -m pip install --disable-pip-version-check $(PIP_ARGS) --editable
 
 .venv/.course: .venv/.created pyproject.toml
-	$(PIP_INSTALL) '.[course]'
+	$(PIP_INSTALL) '.[course,chem]'
 	@touch $@
 
 .venv/.grading: .venv/.created pyproject.toml
-	$(PIP_INSTALL) '.[course,grading]'
+	$(PIP_INSTALL) '.[course,chem,grading]'
 	@touch .venv/.course $@
 
 .venv/.test: .venv/.created pyproject.toml
-	$(PIP_INSTALL) '.[course,grading,test]'
+	$(PIP_INSTALL) '.[course,chem,grading,test]'
 	@touch .venv/.course .venv/.grading $@
 
 .venv/.bench: .venv/.created pyproject.toml
-	$(PIP_INSTALL) '.[course,grading,bench]'
+	$(PIP_INSTALL) '.[course,chem,grading,bench]'
 	@touch .venv/.course .venv/.grading $@
 
 # .venv/.created holds the folder it was made in: once that moves, or the Python that made it goes, the scripts in

@@ -6,6 +6,7 @@ from pathlib import Path
 
 from nbgrader.plugins import LateSubmissionPlugin
 
+from ganlib.grading.collect import Extractor
 from ganlib.grading.hide import Harmless, HideTests
 
 c = get_config()  # noqa: F821, RUF100 - nbgrader puts get_config into this file's namespace
@@ -27,6 +28,9 @@ c.ClearSolutions.text_stub = "*Your answer goes here.*"
 c.HideTests.course = str(FOLDER)
 c.HTMLExporter.preprocessors = [Harmless]
 c.GenerateFeedback.HTMLExporter.preprocessors = [HideTests, Harmless]
+
+# `nbgrader zip_collect`: a hostile or broken archive harms no other, and what it holds stays in its folder.
+c.ZipCollectApp.extractor_plugin = Extractor
 
 # `nbgrader autograde`, for whoever cannot use `ganlib grade`: a cell that takes longer is interrupted and
 # fails, the cells after it still run, and a deleted test cell comes back instead of leaving no score.

@@ -91,7 +91,7 @@ def code_of(path: Path) -> str:
 
 def test_conda_environment_is_in_step_with_pyproject():
     """Same packages, same lowest versions; `bench` stays out, for conda-forge has no torchgan."""
-    wanted = pip_requirements("course", "grading", "test")
+    wanted = pip_requirements("course", "chem", "grading", "test")
     wanted = {CONDA_NAMES.get(name, name): bound for name, bound in wanted.items()}
     listed = conda_requirements()
     assert listed.pop("pip") == ""
@@ -100,7 +100,7 @@ def test_conda_environment_is_in_step_with_pyproject():
 
 
 def test_every_requirement_has_a_lowest_version_and_no_highest():
-    bounds = pip_requirements("course", "grading", "test", "bench")
+    bounds = pip_requirements("course", "chem", "grading", "test", "bench")
     assert "<" in bounds.pop("ruff")  # whose verdict on the same code changes with its minor releases
     for name, bound in bounds.items():
         assert re.fullmatch(r">=\d+(\.\d+)*", bound), f"{name}{bound}"
@@ -109,10 +109,10 @@ def test_every_requirement_has_a_lowest_version_and_no_highest():
 @pytest.mark.parametrize(
     ("patterns", "extras"),
     [
-        (("ganlib/**/*.py",), ("course", "grading")),
-        (("notebooks/*.ipynb", "assignments/source/*/*.ipynb", "assignments/*.py"), ("course",)),
-        (("tests/**/*.py",), ("course", "grading", "test")),
-        (("benchmarks/**/*.py",), ("course", "grading", "test", "bench")),
+        (("ganlib/**/*.py",), ("course", "chem", "grading")),
+        (("notebooks/*.ipynb", "assignments/source/*/*.ipynb", "assignments/*.py"), ("course", "chem")),
+        (("tests/**/*.py",), ("course", "chem", "grading", "test")),
+        (("benchmarks/**/*.py",), ("course", "chem", "grading", "test", "bench")),
     ],
     ids=["ganlib", "notebooks", "tests", "benchmarks"],
 )

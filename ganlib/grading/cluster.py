@@ -106,6 +106,7 @@ def connect(
 
     settings = {
         "distributed.logging": {"distributed": "critical"},
+        "distributed.admin.low-level-log-length": 0,  # or a thousand messages stay, each with a submission
         "distributed.scheduler.allowed-failures": DEATHS,
         "distributed.scheduler.http.routes": [],  # its web server starts all the same: it serves nothing
         "distributed.worker.http.routes": [],

@@ -12,7 +12,7 @@ import os
 import re
 import stat
 import unicodedata
-from collections.abc import Iterator, Mapping
+from collections.abc import Container, Iterator, Mapping
 from datetime import datetime
 from pathlib import Path
 
@@ -47,7 +47,7 @@ def read(folder: Path) -> tuple[dict[str, bytes], tuple[str, ...]]:
             break
         name = unicodedata.normalize("NFC", name)
         try:
-            _check_name(name, files)
+            check_name(name, files)
             files[name] = _read_plain(path, room)
             room -= len(files[name])
         except (ValueError, OSError) as problem:
@@ -74,7 +74,7 @@ def _walk(folder: Path, prefix: str = "", depth: int = 0) -> Iterator[tuple[str,
             yield from _walk(Path(entry.path), f"{name}/", depth + 1)
 
 
-def _check_name(name: str, files: Mapping[str, bytes]) -> None:
+def check_name(name: str, files: Container[str]) -> None:
     """Raises ValueError for a name that another system could not hold, or that is taken."""
     if name in files:
         raise ValueError("there is another file of this name")

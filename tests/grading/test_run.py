@@ -5,11 +5,13 @@ The Station is a stand-in (`quick_station`); Dask, the journal, nbgrader and the
 
 from __future__ import annotations
 
+import gc
 import json
 import os
 import shutil
 import subprocess
 import sys
+import time
 from collections import Counter
 from functools import partial
 from pathlib import Path
@@ -272,6 +274,22 @@ def test_submissions_are_read_no_faster_than_they_are_graded(running):
             done.append(name)
             assert future.status == "error"  # an int is no Station's factory
     assert sorted(map(int, done)) == list(range(20))
+
+
+def test_what_was_sent_is_not_kept():
+    with cluster.connect(workers=1) as client:
+        tasks = ((str(number), (number, chr(97 + number) * 300_000)) for number in range(3))
+        assert len(list(cluster.each(client, tasks, 1, patience=60))) == 3
+        until = time.monotonic() + 5  # what is on its way is let go soon
+        while (held := _large_frames()) and time.monotonic() < until:
+            time.sleep(0.2)
+    assert not held
+
+
+def _large_frames() -> int:
+    gc.collect()
+    lists = [each for each in gc.get_objects() if type(each) is list]
+    return sum(isinstance(part, bytes | memoryview) and len(part) > 200_000 for all in lists for part in all)
 
 
 def test_a_worker_that_dies_before_it_has_started_is_started_again(monkeypatch):
