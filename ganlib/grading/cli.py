@@ -79,7 +79,8 @@ def command(options: argparse.Namespace) -> int:
             patience=2 * limits.total_seconds + 300,
         )
     except (OSError, StationError) as error:
-        print(f"ganlib: {' '.join(str(error).split())}", file=sys.stderr)
+        hint = "; --degraded grades without it" if "bubblewrap" in str(error) else ""
+        print(f"ganlib: {' '.join(str(error).split())}{hint}", file=sys.stderr)
         return 1
     except KeyboardInterrupt:
         print("ganlib: interrupted; what was graded is kept: run it again to go on", file=sys.stderr)

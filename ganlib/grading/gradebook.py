@@ -19,6 +19,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from ganlib.grading.imports import import_quickly
 from ganlib.grading.journal import write_whole
 
 if TYPE_CHECKING:
@@ -43,6 +44,7 @@ class Course:
     """
 
     def __init__(self, folder: Path | str, db_url: str | None = None) -> None:
+        import_quickly("nbgrader.apps.baseapp")
         from nbgrader.apps.baseapp import NbGrader
         from traitlets.config import Config
 

@@ -15,13 +15,13 @@ from collections.abc import Callable, Iterable, Iterator
 from contextlib import ExitStack, contextmanager
 from datetime import datetime, timezone
 from functools import partial
-from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ganlib.grading import cluster, submissions
 from ganlib.grading.gradebook import Course
 from ganlib.grading.homework import Homework
+from ganlib.grading.imports import import_quickly
 from ganlib.grading.journal import Journal
 from ganlib.grading.progress import Progress, Summary
 from ganlib.grading.station import Station, failed
@@ -84,7 +84,7 @@ def _surely_grades(course: Path, assignment: str) -> bool:
     """
     if not (course / "source" / assignment).is_dir() or (course / "grading" / assignment).is_dir():
         return False
-    threading.Thread(target=import_module, args=["nbgrader.apps.baseapp"], daemon=True).start()
+    threading.Thread(target=import_quickly, args=["nbgrader.apps.baseapp"], daemon=True).start()
     return True
 
 
