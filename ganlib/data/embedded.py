@@ -7,7 +7,6 @@ one memory-mapped file in the user's cache folder; later uses only convert bytes
 
 import lzma
 import os
-import uuid
 import zlib
 from concurrent.futures import ThreadPoolExecutor
 from functools import lru_cache
@@ -17,6 +16,8 @@ from typing import NamedTuple
 import numpy as np
 import torch
 from torch import Tensor
+
+from ganlib.data import cache
 
 ASSETS = Path(__file__).parent / "assets"
 COUNTS = {"train": 60_000, "test": 10_000}
@@ -72,13 +73,8 @@ def mnist(split: str = "train", size: int = 32) -> Images:
 
 
 def cache_file() -> Path:
-    """Where decoded bytes are kept: ``mnist-<CRC>.npy`` in ``$GANLIB_CACHE`` or the user's cache folder."""
-    folder = os.environ.get("GANLIB_CACHE")
-    if not folder:
-        from platformdirs import user_cache_dir
-
-        folder = user_cache_dir("ganlib")
-    return Path(folder) / f"mnist-{CRC32['train'][0]:08x}.npy"
+    """Where decoded bytes are kept: ``mnist-<CRC>.npy`` in :func:`ganlib.data.cache.folder`."""
+    return cache.folder() / f"mnist-{CRC32['train'][0]:08x}.npy"
 
 
 def _split(data: np.ndarray, split: str) -> tuple[np.ndarray, np.ndarray]:
@@ -91,18 +87,7 @@ def _split(data: np.ndarray, split: str) -> tuple[np.ndarray, np.ndarray]:
 @lru_cache(maxsize=1)
 def _all_bytes(path: Path) -> np.ndarray:
     """All pixels and then all labels, uint8 ``(70,000 * 785,)``: mapped from ``path`` where that works."""
-    try:
-        data = np.load(path, mmap_mode="c")  # copy-on-write, for torch warns of arrays it may not write to
-        if _is_intact(data):
-            return data
-    except (OSError, ValueError, EOFError):  # none yet, unreadable, or not an array
-        pass
-    data = decode()
-    try:
-        _store(path, data)
-    except OSError:  # read-only folder, full disk: what is in memory serves as well
-        return data
-    return data
+    return cache.cached(path, decode, _is_intact)
 
 
 def _is_intact(data: np.ndarray) -> bool:
@@ -110,18 +95,6 @@ def _is_intact(data: np.ndarray) -> bool:
     if data.dtype != np.uint8 or data.shape != (TOTAL * (PIXELS + 1),):
         return False
     return all(tuple(zlib.crc32(part) for part in _split(data, split)) == CRC32[split] for split in COUNTS)
-
-
-def _store(path: Path, data: np.ndarray) -> None:
-    """Write under a name of our own, then rename: another process sees the whole file or none."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f"{path.stem}-{uuid.uuid4().hex}.tmp")
-    try:
-        with open(temporary, "xb") as file:
-            np.save(file, data)
-        os.replace(temporary, path)
-    finally:
-        temporary.unlink(missing_ok=True)
 
 
 def decode() -> np.ndarray:

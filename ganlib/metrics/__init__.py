@@ -18,6 +18,7 @@ from ganlib.metrics.modes import (
     stacked_labels,
     stacked_modes,
 )
+from ganlib.metrics.molecules import MoleculeScores, molecule_scores
 from ganlib.metrics.parzen import LogLikelihood, parzen_log_density, parzen_log_likelihood, parzen_sigma
 from ganlib.metrics.perceptual import (
     PerceptualDistance,
@@ -37,6 +38,7 @@ __all__ = [
     "ManifoldScores",
     "Memorisation",
     "MixtureModes",
+    "MoleculeScores",
     "Moments",
     "PerceptualDistance",
     "activations",
@@ -55,6 +57,7 @@ __all__ = [
     "memorisation",
     "mixture_modes",
     "mnist_moments",
+    "molecule_scores",
     "ms_ssim",
     "nearest",
     "parzen_log_density",
