@@ -140,7 +140,7 @@ def _sample(options: argparse.Namespace) -> int:
     def draw(n: int, seed: int) -> torch.Tensor:
         return experiment.game.sample(n, torch.Generator().manual_seed(seed))
 
-    runs.save_samples(draw, options.out, options.seed, options.n)
+    runs.save_samples(draw, options.out, options.seed, options.n, experiment.smiles)
     print(f"{options.n} samples written to {options.out}")
     return 0
 

@@ -118,7 +118,7 @@ def train(run: Run, *, resume: bool = False, overwrite: bool = False, progress: 
 
 def write(run: Run, trainer: Trainer, experiment: Experiment) -> None:
     """Write samples, history and metrics of a trained run into its folder."""
-    save_samples(trainer.sample, run.out / "samples.png", SAMPLES_SEED)
+    save_samples(trainer.sample, run.out / "samples.png", SAMPLES_SEED, smiles=experiment.smiles)
     trainer.history.save(run.out / "history.json")
     with trainer.averaged() as game:
         metrics = {} if experiment.evaluate is None else experiment.evaluate(game)
@@ -182,10 +182,27 @@ def versions() -> dict[str, str]:
 
 
 def save_samples(
-    sample: Callable[[int, int], torch.Tensor], path: str | Path, seed: int = 0, n: int = 64
+    sample: Callable[[int, int], torch.Tensor],
+    path: str | Path,
+    seed: int = 0,
+    n: int = 64,
+    smiles: Callable[[torch.Tensor], list[str | None]] | None = None,
 ) -> None:
-    """Draw ``sample(n, seed)`` and write a PNG: images as a grid, points of the plane as a scatter plot."""
+    """Draw ``sample(n, seed)`` and write a PNG: images as a grid, points of the plane as a scatter plot.
+
+    With ``smiles``, samples -> SMILES, they are molecules and drawn as chemists do; a crossed-out frame
+    stands for what is no molecule.
+    """
     samples = sample(n, seed)
+    if smiles is not None:
+        import matplotlib.pyplot as plt
+
+        from ganlib.plots.molecules import gallery
+
+        figure = gallery(smiles(samples), columns=8)
+        figure.savefig(path, dpi=60)
+        plt.close(figure)
+        return
     if samples.ndim == 4:
         save_grid(samples, path)
         return

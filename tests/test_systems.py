@@ -21,7 +21,7 @@ KNOWN = """
 
 
 # Systems whose data are points in the plane; they take no pictures.
-TOYS = {"pacgan", "mrgan", "unrolled-gan"}
+TOYS = {"pacgan", "mrgan", "unrolled-gan", "molgan"}
 PICTURED = [s for s in ALL if s.name not in TOYS]
 
 

@@ -5,21 +5,26 @@ from __future__ import annotations
 from torch import nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
+from ganlib.layers.graph import GatedSum, RelationalGraphConvolution, pack, unpack
 from ganlib.layers.minibatch import MinibatchDiscrimination, MinibatchStd
 from ganlib.layers.spectral import SpectralNorm, spectral_norm
 from ganlib.layers.virtual import Referenced, VirtualBatchNorm
 from ganlib.layers.wrappers import InstanceNoise, Packed
 
 __all__ = [
+    "GatedSum",
     "InstanceNoise",
     "MinibatchDiscrimination",
     "MinibatchStd",
     "Packed",
     "Referenced",
+    "RelationalGraphConvolution",
     "SpectralNorm",
     "VirtualBatchNorm",
     "mixes_samples",
+    "pack",
     "spectral_norm",
+    "unpack",
 ]
 
 
