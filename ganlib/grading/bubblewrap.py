@@ -24,7 +24,8 @@ ALLOWED = ("__init__.py", "random.py", "data", "metrics", "plots", "theory")
 """The parts of ganlib that a student's code finds, besides those of the grading package that serve it."""
 
 _SERVING = tuple(
-    f"grading/{name}.py" for name in ("__init__", "zygote", "confine", "wire", "student", "shell", "seeds")
+    f"grading/{name}.py"
+    for name in ("__init__", "zygote", "confine", "wire", "student", "shell", "seeds", "alarm")
 )
 _PACKAGE = Path(__file__).parents[1]
 _INSIDE = Path("/opt/course")

@@ -16,7 +16,6 @@ The order matters: each step needs a right that a later one gives up.
 
 from __future__ import annotations
 
-import contextlib
 import ctypes
 import importlib
 import importlib.abc
@@ -31,8 +30,10 @@ from typing import Any
 
 from ganlib.grading.zygote import die_with_parent
 
-with contextlib.suppress(ImportError):  # Windows, where no fork server starts
+try:
     import resource
+except ImportError:  # Windows
+    resource = None
 
 __all__ = ["BASE", "FOLDERS", "enter", "places", "run_code"]
 
@@ -52,22 +53,25 @@ _KEYCTL = {"x86_64": 250, "aarch64": 219}
 def enter(request: dict[str, Any], fds: list[int]) -> None:
     """Confine this process as `request` says, then run its target.
 
-    `request`: "mode" ("root", "user" or "degraded"), "limits" (a :class:`ganlib.grading.sandbox.Limits`),
-    "target", "argument"; "uid" if the mode is "root"; "base" (its folder) and "barred" (modules to hide)
-    if it is "degraded"; "own_fds", how many of `fds` are for this function: a tar file of what was handed
-    in, then the cgroup.procs files of groups to join. The rest goes to the target. OSError if a step
-    fails; then the target is not run.
+    `request`: "mode" and "limits" (as :class:`ganlib.grading.sandbox.StudentSandbox` has them), "target",
+    "argument"; "uid" if the mode is "root"; "base" (its folder) and "barred" (modules to hide) if it is
+    "degraded" or "spawned"; "own_fds", how many of `fds` are for this function: a tar file of what was handed
+    in, then the cgroup.procs files of groups to join. The rest goes to the target. OSError if a step fails;
+    then the target is not run.
     """
     (files, *groups), others = fds[: request["own_fds"]], fds[request["own_fds"] :]
     for fd in groups:
         os.write(fd, b"0")  # 0: the writing process
         os.close(fd)
-    if request["mode"] != "degraded":
+    confined = request["mode"] in ("root", "user")
+    if confined:
         _new_namespaces()
         _mount(request["limits"]["disk"])
         _give_up_rights(request.get("uid"))
-    _limit_process(request["limits"], confined=request["mode"] != "degraded")
-    die_with_parent()  # last: a change of uid cancels it
+    if resource:
+        _limit_process(request["limits"], confined)
+    if request["mode"] != "spawned":  # which has its own way to end with its parent
+        die_with_parent()  # last: a change of uid cancels it
     os.umask(0o022)
     os.chdir(_use_folders(request.get("base", BASE)))
     _unpack(files)
@@ -85,7 +89,7 @@ def run_code(code: str, fds: list[int]) -> None:
 # ---- system calls that Python lacks ----------------------------------------------------------------------
 
 
-_libc = ctypes.CDLL(None, use_errno=True)
+_libc = ctypes.CDLL(None, use_errno=True) if os.name == "posix" else None
 
 
 def _call(name: str, *arguments: Any) -> None:
@@ -202,6 +206,8 @@ def places(base: str) -> dict[str, str]:
     """The environment variables that say where to write, for folders in `base`."""
     temporary = f"{base}/tmp"
     caches = {"IPYTHONDIR": f"{temporary}/ipython", "MPLCONFIGDIR": f"{temporary}/matplotlib"}
+    if sys.platform == "win32":
+        caches |= {"USERPROFILE": f"{base}/home", "TEMP": temporary, "TMP": temporary}
     return {"HOME": f"{base}/home", "TMPDIR": temporary, **caches}
 
 

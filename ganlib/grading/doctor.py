@@ -21,7 +21,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from ganlib.grading import trials
+from ganlib.grading import spawn, trials
 from ganlib.grading.sandbox import ANSWERS, Limits, StudentSandbox
 
 __all__ = ["Finding", "doctor", "main"]
@@ -45,6 +45,9 @@ def doctor(course: str | Path = ".", confined: bool | None = None) -> list[Findi
     """
     if not Path(course).is_dir():
         raise ValueError(f"course: {course} is not a folder")
+    if spawn.NEEDED:  # nothing holds, and the trials are for systems that fork
+        with StudentSandbox("ganlib.grading.confine:run_code", [], _LIMITS, confined=confined) as sandbox:
+            return [Finding("runs confined by bubblewrap", False, "; ".join(sandbox.lacks))]
     with ExitStack() as stack:
         known = stack.enter_context(_bait(Path(course).resolve()))
         target = "ganlib.grading.confine:run_code"

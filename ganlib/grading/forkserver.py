@@ -4,7 +4,8 @@ request.
 Importing torch costs more than a second, a fork of a process that has it a few milliseconds.
 :class:`ForkServer` starts such a process (:mod:`ganlib.grading.zygote`) and asks it for children,
 :class:`Child` is one of them. What a child does, its *target*, is named when the server starts. The two
-talk over a socket pair that the server inherits, so no name in the file system leads to it.
+talk over a socket pair that the server inherits, so no name in the file system leads to it. Windows cannot
+fork: there :mod:`ganlib.grading.spawn` stands in.
 """
 
 from __future__ import annotations
@@ -25,7 +26,7 @@ from typing import Any
 from ganlib.grading.child import Child, log_file
 from ganlib.grading.zygote import receive, send
 
-__all__ = ["Child", "ForkServer", "single_threaded"]
+__all__ = ["Child", "ForkServer", "for_python", "single_threaded"]
 
 _MOST_FDS = 24
 _THREADS = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
@@ -56,11 +57,9 @@ class ForkServer:
         patience: float = 120,
     ) -> None:
         if not hasattr(os, "fork"):
-            raise RuntimeError("grading needs processes that fork: Linux or macOS, on Windows WSL 2")
+            raise RuntimeError("no process can fork here: ganlib.grading.spawn starts them anew")
         settings = {"target": target, "warm": list(warm), "pid_namespaces": pid_namespaces}
-        environment = single_threaded(os.environ if environment is None else environment)
-        roots = [str(Path(__file__).parents[2]), environment.get("PYTHONPATH", "")]
-        environment["PYTHONPATH"] = os.pathsep.join(filter(None, roots))
+        environment = for_python(environment)
         self._lock = threading.Lock()
         self._printed = tempfile.TemporaryFile()  # noqa: SIM115 - lives as long as the server
         self._control, theirs = socket.socketpair()
@@ -155,6 +154,13 @@ class ForkServer:
 
     def __exit__(self, *_: object) -> None:
         self.close()
+
+
+def for_python(environment: Mapping[str, str] | None) -> dict[str, str]:
+    """`environment` (None: this process's) in which Python finds ganlib and starts no threads."""
+    environment = single_threaded(os.environ if environment is None else environment)
+    roots = [str(Path(__file__).parents[2]), environment.get("PYTHONPATH", "")]
+    return environment | {"PYTHONPATH": os.pathsep.join(filter(None, roots))}
 
 
 def single_threaded(environment: Mapping[str, str]) -> dict[str, str]:

@@ -15,7 +15,6 @@ import contextlib
 import functools
 import io
 import linecache
-import resource
 import signal
 import socket
 import time
@@ -26,9 +25,16 @@ from types import CodeType
 from typing import Any
 
 from ganlib.grading import remote, verdict, wire
+from ganlib.grading.alarm import SIGNAL, set_alarm
 from ganlib.grading.remote import Host, Remote
 from ganlib.grading.seeds import derive, seed_all
+from ganlib.grading.spawn import Meeting
 from ganlib.grading.verdict import Ended, Overtime, Refused, StudentError
+
+try:
+    import resource
+except ImportError:  # Windows
+    resource = None
 
 STRIKES = 2  # a part that ended the process so often is asked no more, or it would use up all restarts
 ROOM = 8  # cells' full outputs in a notebook
@@ -162,13 +168,13 @@ def _alarm(seconds: float) -> Iterator[None]:
     def expire(*_: Any) -> None:
         raise Overtime(f"not done after {seconds:.3g} s")
 
-    before = signal.signal(signal.SIGALRM, expire)
-    signal.setitimer(signal.ITIMER_REAL, seconds + 2 * remote.GRACE)
+    before = signal.signal(SIGNAL, expire)
+    set_alarm(seconds + 2 * remote.GRACE)
     try:
         yield
     finally:
-        signal.setitimer(signal.ITIMER_REAL, 0)
-        signal.signal(signal.SIGALRM, before)
+        set_alarm(0)
+        signal.signal(SIGNAL, before)
 
 
 def _name(cell: dict) -> str:
@@ -181,7 +187,7 @@ def _compiled(cell: dict) -> CodeType:
     return compile(source, name, "exec")
 
 
-# --- as a fork server's child ----------------------------------------------------------------------
+# --- as the Station's child ------------------------------------------------------------------------
 
 
 class _Station:
@@ -191,6 +197,10 @@ class _Station:
         self.control = control
 
     def start(self) -> socket.socket:
+        if self.control.family == socket.AF_INET:  # started anew: no descriptor can come this way
+            with Meeting() as meeting:
+                wire.send(self.control, {"do": "start", "address": meeting.address})
+                return meeting.accept()
         wire.send(self.control, {"do": "start"})
         _, fds, _, _ = socket.recv_fds(self.control, 1, 1)
         if not fds:
@@ -203,10 +213,11 @@ class _Station:
 
 
 def main(argument: Any, fds: list[int]) -> None:
-    """The target of the judge's fork server: fds holds the control socket, on which the request comes."""
+    """The judge's target: fds holds the control socket, on which the request comes."""
     control = socket.socket(fileno=fds[0])
     request = wire.from_bytes(wire.receive(control, limit=wire.TRUSTED))
-    memory = int(request["limits"]["memory"])  # an answer may make a test's own work explode
-    resource.setrlimit(resource.RLIMIT_DATA, (memory, resource.getrlimit(resource.RLIMIT_DATA)[1]))
+    if resource:
+        memory = int(request["limits"]["memory"])  # an answer may make a test's own work explode
+        resource.setrlimit(resource.RLIMIT_DATA, (memory, resource.getrlimit(resource.RLIMIT_DATA)[1]))
     found = judge(request, _Station(control))
     wire.send(control, {"do": "result", "result": wire.to_bytes(found)})

@@ -7,13 +7,13 @@ the process. A new one then repeats the cells that had been run, except those th
 from __future__ import annotations
 
 import contextlib
-import signal
 import socket
 import time
 from collections.abc import Callable, Iterator
 from typing import Any, Protocol
 
 from ganlib.grading import wire
+from ganlib.grading.alarm import set_alarm
 from ganlib.grading.verdict import Ended, Overtime, StudentError, student_error
 
 RESTARTS = 5  # in one submission
@@ -114,11 +114,11 @@ class Remote:
 @contextlib.contextmanager
 def _alarm_paused() -> Iterator[None]:
     """A test's alarm must not cut the talk with the host in two, which takes seconds on a busy machine."""
-    left, _ = signal.setitimer(signal.ITIMER_REAL, 0)
+    left = set_alarm(0)
     try:
         yield
     finally:
-        signal.setitimer(signal.ITIMER_REAL, left)
+        set_alarm(left)
 
 
 def _checked(answer: Any, number: int, seconds: float) -> dict:

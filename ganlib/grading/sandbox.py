@@ -12,6 +12,9 @@ Three layers, each of which holds by itself:
 Without bubblewrap (macOS, a container that forbids namespaces) there is a *degraded* mode: limits per
 process, the watchdog, a clean environment, a private temporary folder, barred modules hidden. It stops
 accidents, not attacks, and says so on standard error. ``ganlib grade --doctor`` tries what holds.
+
+Where nothing forks (Windows) the degraded mode is *spawned*: each process is started anew
+(:mod:`ganlib.grading.spawn`), and of the limits only those that the watchdog keeps are left.
 """
 
 from __future__ import annotations
@@ -29,8 +32,9 @@ from dataclasses import asdict, dataclass
 from pathlib import Path, PurePosixPath
 from typing import IO, Any
 
-from ganlib.grading import bubblewrap, cgroup
+from ganlib.grading import bubblewrap, cgroup, spawn
 from ganlib.grading.forkserver import Child, ForkServer
+from ganlib.grading.spawn import Spawner
 from ganlib.grading.watchdog import Watchdog
 
 __all__ = ["ANSWERS", "BARRED", "Limits", "StudentSandbox"]
@@ -53,6 +57,15 @@ _LACKING_WHEN_DEGRADED = (
     "it has the network",
     "the size of what it writes is limited per file, not in total",
 )
+_LACKING_WHEN_SPAWNED = (
+    *_LACKING_WHEN_DEGRADED[:-1],
+    "the size of what it writes is not limited",
+    "a watchdog limits memory, processes and time by a few looks a second; a quick bomb can outrun it",
+    "nothing shares out the processor, nor limits the memory of the judge that looks at its answers",
+    "a process whose parent has ended can outlive the grading",
+)
+# Of the grader's environment, what a program needs to start on Windows.
+_KEPT = ("PATH", "SYSTEMROOT", "COMSPEC", "PATHEXT")
 
 
 @dataclass(frozen=True)
@@ -87,10 +100,11 @@ class StudentSandbox:
     functions to call before; all may use :data:`ganlib.grading.bubblewrap.ALLOWED` of ganlib. `hide` names
     folders, the course's for one, that must not be seen even where they lie inside the Python environment.
     `confined`: None takes the degraded mode, with a warning, where the real one cannot be had; True raises
-    RuntimeError instead; False asks for the degraded mode.
+    RuntimeError instead; False asks for the degraded mode. `spawned`: processes are started anew, which is
+    degraded, too; `fds` are then what :meth:`ganlib.grading.spawn.Spawner.fork` calls `ends`.
 
-    `mode` is then "root" (a uid for each child), "user" (an ordinary user's namespaces) or "degraded";
-    `lacks` says what does not hold.
+    `mode` is then "root" (a uid for each child), "user" (an ordinary user's namespaces), "degraded" or
+    "spawned"; `lacks` says what does not hold.
     """
 
     def __init__(
@@ -101,25 +115,30 @@ class StudentSandbox:
         *,
         confined: bool | None = None,
         hide: Sequence[str | Path] = (),
+        spawned: bool = spawn.NEEDED,
     ) -> None:
         self.limits = limits or Limits()
         self._target = target
         self._warm = [*warm, target.split(":")[0]]
         self._uids: set[int] = set()
-        self._grouped = sys.platform == "linux" and cgroup.available()
+        self._grouped = sys.platform == "linux" and not spawned and cgroup.available()
         self._watchdog = Watchdog()
+        self._folder = tempfile.TemporaryDirectory(prefix="ganlib-", ignore_cleanup_errors=True)
         try:
-            self.lacks = self._start(confined, hide)
+            self.lacks = self._start(confined, hide, spawned)
         except BaseException:
             self._watchdog.close()
+            self._folder.cleanup()
             raise
 
-    def _start(self, confined: bool | None, hide: Sequence[str | Path]) -> tuple[str, ...]:
+    def _start(self, confined: bool | None, hide: Sequence[str | Path], spawned: bool) -> tuple[str, ...]:
         """Start the server in the best mode that works here; returns what does not hold."""
         lacks = () if self._grouped else _LACKING_WITHOUT_CGROUP
         why = "it was asked for"
         if confined is not False:
             try:
+                if spawned:
+                    raise RuntimeError("bubblewrap is for Linux; on Windows it works in WSL 2")
                 self._start_confined(hide)
             except RuntimeError as error:
                 if confined:
@@ -127,10 +146,14 @@ class StudentSandbox:
                 why = str(error)
             else:
                 return lacks[:1]  # the rest holds by the pid namespace
-        self.mode = "degraded"
-        with tempfile.TemporaryDirectory(prefix="ganlib-") as folder:  # needed for its imports only
-            self._server = ForkServer(_ENTER, self._warm, environment=bubblewrap.environment(folder))
-        lacks = (*_LACKING_WHEN_DEGRADED, *lacks)
+        environment = bubblewrap.environment(self._folder.name)  # for the imports only
+        if spawned:
+            self.mode, lacks = "spawned", _LACKING_WHEN_SPAWNED
+            environment |= {name: os.environ[name] for name in _KEPT if name in os.environ}
+            self._server = Spawner(_ENTER, self._warm, environment=environment)
+        else:
+            self.mode, lacks = "degraded", (*_LACKING_WHEN_DEGRADED, *lacks)
+            self._server = ForkServer(_ENTER, self._warm, environment=environment)
         print(
             f"WARNING: student code runs in degraded mode ({why}):",
             *lacks,
@@ -190,7 +213,8 @@ class StudentSandbox:
                 "target": target,
                 "argument": argument,
             }
-            passed = [opened.enter_context(_archive(files, self.limits.disk)).fileno()]
+            archive = opened.enter_context(_archive(files, self.limits.disk))
+            passed = [archive.fileno()]
             group = None
             if self._grouped:
                 # Files in a tmpfs are memory, too: they get room of their own.
@@ -199,9 +223,12 @@ class StudentSandbox:
                 passed += opened.enter_context(group.opened())
             if self.mode == "root":
                 request["uid"] = kept.enter_context(self._own_uid())
-            if self.mode == "degraded":
+            if self.mode in ("degraded", "spawned"):
                 folder = tempfile.TemporaryDirectory(prefix="ganlib-", ignore_cleanup_errors=True)
                 request |= {"base": kept.enter_context(folder), "barred": ANSWERS}
+            if self.mode == "spawned":
+                passed = [os.path.join(request["base"], "handed_in.tar")]
+                Path(passed[0]).write_bytes(archive.read())
             child = self._server.fork({**request, "own_fds": len(passed)}, [*passed, *fds])
             child.cleanup = kept.pop_all()
         if group is not None:
@@ -224,6 +251,7 @@ class StudentSandbox:
         """End the server and all its children."""
         self._server.close()
         self._watchdog.close()
+        self._folder.cleanup()
 
     def __enter__(self) -> StudentSandbox:
         return self
@@ -250,7 +278,7 @@ def _archive(files: Mapping[str, bytes], most: int) -> IO[bytes]:
     with tarfile.open(fileobj=file, mode="w") as archive:
         for name, content in files.items():
             path = PurePosixPath(name)
-            if path.is_absolute() or not path.parts or ".." in path.parts or "\0" in name:
+            if Path(name).anchor or not path.parts or ".." in path.parts or "\0" in name:
                 raise ValueError(f"files: {name!r} is not a path inside the folder")
             member = tarfile.TarInfo(str(path))
             member.size = len(content)

@@ -16,20 +16,22 @@ import socket
 import threading
 import time
 import traceback
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import asdict
 from functools import partial
-from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ganlib.grading import verdict, wire
+from ganlib.grading import spawn, verdict, wire
 from ganlib.grading.detect import detect
 from ganlib.grading.forkserver import Child, ForkServer
 from ganlib.grading.homework import Homework
+from ganlib.grading.imports import import_quickly
 from ganlib.grading.sandbox import Limits, StudentSandbox
 from ganlib.grading.sanitise import Unreadable, sanitise
+from ganlib.grading.spawn import Meeting, Spawned, Spawner
 
 if TYPE_CHECKING:
     from nbformat import NotebookNode
@@ -46,21 +48,27 @@ _ENVIRONMENT = {"NBGRADER_EXECUTION": "autograde", "PYTHONHASHSEED": "0", "CUDA_
 class Station:
     """Grades submissions, one per thread that calls `grade`.
 
-    limits: of one submission. confined, hide: as for :class:`~ganlib.grading.sandbox.StudentSandbox`; hide
-    should name the course's folder. The fork servers start with the context or with the first submission,
+    limits: of one submission. confined, hide, spawned: as for
+    :class:`~ganlib.grading.sandbox.StudentSandbox`; hide should name the course's folder, and spawned holds
+    for the judges, too. The fork servers start with the context or with the first submission,
     and again when one has ended. RuntimeError if one cannot be started.
     """
 
     def __init__(
-        self, limits: Limits | None = None, *, confined: bool | None = None, hide: Sequence[str | Path] = ()
+        self,
+        limits: Limits | None = None,
+        *,
+        confined: bool | None = None,
+        hide: Sequence[str | Path] = (),
+        spawned: bool = spawn.NEEDED,
     ) -> None:
-        self.limits = limits or Limits()
+        self.limits, self.spawned = limits or Limits(), spawned
         warm = (*STUDENT_WARM, "ganlib.grading.shell:warm")
-        start_judges = partial(ForkServer, "ganlib.grading.judge:main", JUDGE_WARM)
+        start_judges = partial(Spawner if spawned else ForkServer, "ganlib.grading.judge:main", JUDGE_WARM)
         start_students = partial(StudentSandbox, "ganlib.grading.student:main", warm, self.limits)
         self._makers: dict[str, Callable[[], Any]] = {
             "judge": partial(start_judges, environment=os.environ | _ENVIRONMENT),
-            "student": partial(start_students, confined=confined, hide=hide),
+            "student": partial(start_students, confined=confined, hide=hide, spawned=spawned),
         }
         self._servers: dict[str, Any] = {}
         self._lock = threading.Lock()
@@ -86,7 +94,7 @@ class Station:
                 if name in self._servers:
                     self._servers.pop(name).close()
             with ThreadPoolExecutor(3) as pool:
-                pool.submit(import_module, "nbformat")  # of use to the first submission
+                pool.submit(import_quickly, "nbformat")  # of use to the first submission
                 started = {name: pool.submit(self._makers[name]) for name in missing}
             self._servers |= {name: f.result() for name, f in started.items() if f.exception() is None}
             for future in started.values():
@@ -151,16 +159,16 @@ class Station:
 
     def _serve(self, server: ForkServer, request: dict, pupil: _Pupil) -> dict:
         """One judge's work: it has the request, is served with student's processes, and gives the result."""
-        ours, theirs = socket.socketpair()
         deadline = time.monotonic() + self.limits.total_seconds + PATIENCE
-        with ours, theirs, server.fork(None, [theirs.fileno()]) as judge:
-            theirs.close()
+        with _joined(server, self.spawned) as (judge, ours):
             pupil.prepare()
             try:
                 wire.send(ours, wire.to_bytes(request), deadline)
                 while True:
                     message = wire.receive(ours, limit=wire.TRUSTED, deadline=deadline)
-                    if message["do"] == "start":
+                    if "address" in message:
+                        pupil.fork([message["address"]])
+                    elif message["do"] == "start":
                         with pupil.start() as sock:
                             socket.send_fds(ours, [b"S"], [sock.fileno()])
                     elif message["do"] == "end":
@@ -171,12 +179,26 @@ class Station:
                 raise RuntimeError(f"the judge broke off: {error}; {judge.log()[-LOG:]}") from error
 
 
+@contextmanager
+def _joined(server: ForkServer | Spawner, spawned: bool) -> Iterator[tuple[Child | Spawned, socket.socket]]:
+    """A judge's process, and a socket to it."""
+    if spawned:
+        meeting = Meeting()
+        with meeting, server.fork(None, [meeting.address]) as judge, meeting.accept(judge) as ours:
+            yield judge, ours
+    else:
+        ours, theirs = socket.socketpair()
+        with ours, theirs, server.fork(None, [theirs.fileno()]) as judge:
+            theirs.close()
+            yield judge, ours
+
+
 class _Pupil:
     """The student's process of one submission: started, ended and started anew as the judge asks."""
 
     def __init__(self, sandbox: StudentSandbox, files: Mapping[str, bytes], limits: Limits) -> None:
         self.sandbox, self.files, self.limits = sandbox, files, limits
-        self.child: Child | None = None
+        self.child: Child | Spawned | None = None
         self.sock: socket.socket | None = None
         self.remarks: list[str] = []
 
@@ -187,16 +209,20 @@ class _Pupil:
         self._close()
 
     def prepare(self) -> None:
-        """Starts a process unless one waits to be handed out."""
-        if self.child is not None:
+        """Starts a process unless one waits to be handed out, or there always is a spare."""
+        if self.child is not None or self.sandbox.mode == "spawned":
             return
         self.sock, theirs = socket.socketpair()
         with theirs:
-            try:
-                self.child = self.sandbox.fork(None, [theirs.fileno()], self.files)
-            except ValueError as error:
-                self.files, self.remarks = {}, [f"the files beside the notebook were left out: {error}"]
-                self.child = self.sandbox.fork(None, [theirs.fileno()])
+            self.fork([theirs.fileno()])
+
+    def fork(self, ends: Sequence[Any]) -> None:
+        """Starts a process with the judge at the other end."""
+        try:
+            self.child = self.sandbox.fork(None, ends, self.files)
+        except ValueError as error:
+            self.files, self.remarks = {}, [f"the files beside the notebook were left out: {error}"]
+            self.child = self.sandbox.fork(None, ends)
 
     def start(self) -> socket.socket:
         """The judge's end of the socket to a process that nobody has used; the caller closes it."""
@@ -219,7 +245,7 @@ class _Pupil:
         self.sock = self.child = None
 
 
-def _why(child: Child, limits: Limits) -> str:
+def _why(child: Child | Spawned, limits: Limits) -> str:
     known = {
         "memory": f"it used more than {limits.memory / 2**30:.1f} GiB of memory",
         "processes": f"it started more than {limits.processes} processes",

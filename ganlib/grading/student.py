@@ -33,6 +33,7 @@ from typing import Any
 from IPython.core.interactiveshell import InteractiveShell
 
 from ganlib.grading import wire
+from ganlib.grading.alarm import SIGNAL, set_alarm
 from ganlib.grading.seeds import seed_all
 from ganlib.grading.shell import Shell, Stream, describe
 
@@ -99,7 +100,7 @@ def serve(sock: socket.socket) -> None:
     here = os.getcwd()
     sys.path[:] = [*(folder for folder in sys.path if folder not in ("", here)), here]  # shadows no module
     signal.signal(signal.SIGINT, signal.default_int_handler)
-    signal.signal(signal.SIGALRM, _expire)
+    signal.signal(SIGNAL, _expire)
     student = Student()
     actions = {"begin": student.begin, "setup": student.setup, "run": student.run, "ask": student.ask}
     while True:
@@ -108,16 +109,16 @@ def serve(sock: socket.socket) -> None:
             answer = {"id": request.pop("id"), "error": None}
             try:
                 seed_all(request.pop("seed"))
-                signal.setitimer(signal.ITIMER_REAL, request.pop("seconds"))
+                set_alarm(request.pop("seconds"))
                 answer |= actions[request.pop("do")](**request)
                 wire.send(sock, answer)  # encoding runs methods of the student's objects: still timed
             except wire.Closed:
                 return
             except BaseException as error:
-                signal.setitimer(signal.ITIMER_REAL, 0)
+                set_alarm(0)
                 wire.send(sock, {"id": answer["id"], "error": describe(error)})
             finally:
-                signal.setitimer(signal.ITIMER_REAL, 0)
+                set_alarm(0)
         except wire.Closed:
             return
 
