@@ -1,4 +1,4 @@
-"""Archives that students hand in go through `nbgrader zip_collect`; what hostile ones hold reaches nobody else."""
+"""Archives go through `nbgrader zip_collect`; what hostile ones hold reaches nobody else."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ def tarred(path: Path, members: dict[str, bytes], links: dict[str, str]) -> None
 
 @pytest.fixture(scope="module")
 def collected(tiny, tmp_path_factory) -> Path:
-    """A course into which an honest archive and four hostile ones were collected, by nbgrader's own command."""
+    """A course into which honest and hostile archives were collected, by nbgrader's own command."""
     import courses
 
     folder = Path(
