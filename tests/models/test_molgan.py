@@ -181,6 +181,7 @@ def test_temperature_and_sharpness_are_of_the_same_softmax():
 def test_dropout_acts_in_training_alone():
     generator, z = small_generator(dropout=0.5), torch.randn(4, 32, generator=rng())
     assert not torch.equal(generator.logits(z)[0], generator.logits(z)[0])
+    assert all(0.3 < (part == 0).float().mean() < 0.7 for part in generator.logits(z)), "of the logits, too"
     generator.eval()
     assert torch.equal(generator.logits(z)[0], generator.logits(z)[0])
 
@@ -265,10 +266,7 @@ def test_turns():
 
 @pytest.mark.parametrize("kernels", [0, 3])
 def test_critic_tells_real_from_relaxed_graphs(kernels):
-    """-(E D(x) - E D(G(z))) and the penalty between the two, with the game's own random numbers drawn again.
-
-    With minibatch discrimination real and generated graphs must not stand in one batch.
-    """
+    """E D(G(z)) - E D(x) and the penalty between the two, with the game's own random numbers drawn again."""
     game = MolGAN(small_generator(relax=soft), GraphCritic((8, 8), 16, kernels))
     torch.manual_seed(4)
     terms = game.loss("critic", batch(game))
@@ -396,8 +394,8 @@ def test_reward_network_learns_scores_of_real_and_of_drawn_molecules():
 @pytest.mark.parametrize(
     ("options", "name"),
     [
-        ({"trade_off": 1.5}, "trade_off"),
-        ({"trade_off": -0.1}, "trade_off"),
+        ({"trade_off": 1.5}, "trade_off must lie"),
+        ({"trade_off": -0.1}, "trade_off must lie"),
         ({"trade_off": 0.5}, "reward and score"),
         ({"reward": RewardNetwork((4,), 4), "score": lambda x: x}, "reward and score"),
         ({"trade_off": 0.5, "reward": RewardNetwork((4,), 4)}, "reward and score"),
