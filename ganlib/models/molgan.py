@@ -389,7 +389,7 @@ def _slope(loss: Tensor, graphs: Tensor) -> Tensor:
 class CollapseWatch:
     """A callback of the trainer: measures a game that makes molecules, and keeps its best generator.
 
-    Reinforcement finds a few molecules that pay and makes nothing else. The paper's remedy is to stop at the
+    Reinforcement finds a few molecules that pay and makes nothing else. The remedy is to stop at the
     first check where uniqueness is below ``floor``, and to report the best model until then. Training may go
     on here, to show what stopping prevents; ``kept`` is what it leaves.
 
@@ -408,7 +408,7 @@ class CollapseWatch:
     Raises:
         ValueError: if ``every`` is less than 1.
 
-    Source: De Cao and Kipf 2018, section 4, who stop below 2 %.
+    Source: De Cao and Kipf 2018, section 4, where runs with a reward are stopped early. The floor is ours.
     """
 
     def __init__(
