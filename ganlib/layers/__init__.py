@@ -5,6 +5,14 @@ from __future__ import annotations
 from torch import nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
+from ganlib.layers.equalized import (
+    EqualizedConv2d,
+    EqualizedLinear,
+    PixelNorm,
+    blur,
+    downsample,
+    upsample,
+)
 from ganlib.layers.graph import GatedSum, RelationalGraphConvolution, pack, unpack
 from ganlib.layers.minibatch import MinibatchDiscrimination, MinibatchStd
 from ganlib.layers.spectral import SpectralNorm, spectral_norm
@@ -12,19 +20,25 @@ from ganlib.layers.virtual import Referenced, VirtualBatchNorm
 from ganlib.layers.wrappers import InstanceNoise, Packed
 
 __all__ = [
+    "EqualizedConv2d",
+    "EqualizedLinear",
     "GatedSum",
     "InstanceNoise",
     "MinibatchDiscrimination",
     "MinibatchStd",
     "Packed",
+    "PixelNorm",
     "Referenced",
     "RelationalGraphConvolution",
     "SpectralNorm",
     "VirtualBatchNorm",
+    "blur",
+    "downsample",
     "mixes_samples",
     "pack",
     "spectral_norm",
     "unpack",
+    "upsample",
 ]
 
 

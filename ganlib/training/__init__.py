@@ -4,6 +4,7 @@ from ganlib.training.budget import Budget
 from ganlib.training.checkpoint import CheckpointError
 from ganlib.training.experiment import Experiment
 from ganlib.training.game import Game
+from ganlib.training.growth import Growth, Stage
 from ganlib.training.history import History
 from ganlib.training.settings import LinearDecay, Settings
 from ganlib.training.trainer import NonFiniteLossError, Trainer
@@ -13,9 +14,11 @@ __all__ = [
     "CheckpointError",
     "Experiment",
     "Game",
+    "Growth",
     "History",
     "LinearDecay",
     "NonFiniteLossError",
     "Settings",
+    "Stage",
     "Trainer",
 ]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass, field
 
 import torch
@@ -37,7 +37,8 @@ class Settings:
     Attributes:
         optimizers: player's name -> what makes its optimizer from its parameters, such as
             ``partial(torch.optim.Adam, lr=2e-4, betas=(0.5, 0.999))``.
-        batch_size: samples per step over all processes together; each of W processes takes a W-th.
+        batch_size: samples per step over all processes together; each of W processes takes a W-th. Where it
+            changes with the training, round -> size from then on, such as ``{0: 64, 3000: 16}``.
         ema: player's name -> decay of an exponential moving average of its weights, updated after each of
             its steps, such as ``{"generator": 0.999}``. Averages are what ``Trainer.sample`` and the
             checkpoints' readers use. Early on the decay is at most (1 + t) / (10 + t) at step t.
@@ -45,6 +46,7 @@ class Settings:
             autocast where the processor has instructions for it, and float32 elsewhere.
         schedule: step -> factor on every learning rate, such as ``LinearDecay(3000, 6000)``; None for a
             constant rate.
+        restarts: rounds before which every optimizer forgets its moments, as when networks have grown.
         channels_last: keep images and convolution weights as NHWC in memory, which convolutions on a
             processor and on tensor cores prefer.
         seed: of the order of the data and of all random numbers; not negative.
@@ -54,19 +56,24 @@ class Settings:
     """
 
     optimizers: Mapping[str, OptimizerFactory]
-    batch_size: int = 64
+    batch_size: int | Mapping[int, int] = 64
     ema: Mapping[str, float] = field(default_factory=dict)
     precision: str | None = None
     schedule: Callable[[int], float] | None = None
+    restarts: Collection[int] = ()
     channels_last: bool = True
     seed: int = 0
     log_every: int = 50
     checkpoint_every: int | None = 500
 
     def __post_init__(self) -> None:
-        for name in ("batch_size", "log_every"):
-            if getattr(self, name) < 1:
-                raise ValueError(f"{name} must be at least 1, got {getattr(self, name)}")
+        sizes = self.batch_sizes
+        if 0 not in sizes or min(sizes) < 0:
+            raise ValueError(f"batch_size must say the size from round 0 on, got {self.batch_size}")
+        if min(sizes.values()) < 1:
+            raise ValueError(f"batch_size must be at least 1, got {self.batch_size}")
+        if self.log_every < 1:
+            raise ValueError(f"log_every must be at least 1, got {self.log_every}")
         if self.seed < 0:
             raise ValueError(f"seed must not be negative, got {self.seed}")
         if self.checkpoint_every is not None and self.checkpoint_every < 1:
@@ -76,6 +83,16 @@ class Settings:
                 raise ValueError(f"ema decay of {player} must lie in [0, 1), got {decay}")
         if self.precision not in (None, "32-true", "bf16-mixed"):
             raise ValueError(f"precision must be None, '32-true' or 'bf16-mixed', got {self.precision!r}")
+
+    @property
+    def batch_sizes(self) -> Mapping[int, int]:
+        """Round -> samples per step from then on."""
+        return {0: self.batch_size} if isinstance(self.batch_size, int) else self.batch_size
+
+    def batch_size_at(self, step: int) -> int:
+        """Samples per step in round ``step``, counted from 0."""
+        sizes = self.batch_sizes
+        return sizes[max(start for start in sizes if start <= step)]
 
 
 def best_precision(device: torch.device) -> str:

@@ -113,7 +113,8 @@ class Trainer:
         self.history = History()
         self.step = 0
         self.interrupted = self.finished = False
-        self._batches = 0
+        self._epoch = self._position = 0
+        self._ordered = -1
         self._averaged = dict.fromkeys(settings.ema, 0)
         self._seconds = 0.0
         self._sums: dict[str, Tensor] = {}
@@ -190,6 +191,9 @@ class Trainer:
             for player, optimizer in self.optimizers.items():
                 for group, rate in zip(optimizer.param_groups, self._rates[player], strict=True):
                     group["lr"] = rate * factor
+        if self.step in self.settings.restarts:
+            for optimizer in self.optimizers.values():
+                optimizer.state.clear()
         for player, turns in self.game.turns.items():
             for _ in range(turns):
                 self._turn(player)
@@ -214,14 +218,16 @@ class Trainer:
 
     def _next_batch(self) -> tuple[Tensor, ...]:
         """This process's rows of the next batch; the order depends on the seed and the epoch alone."""
-        size, rows = self.settings.batch_size, len(self.data[0])
-        epoch, position = divmod(self._batches, rows // size)
-        if position == 0 or not hasattr(self, "_order"):
-            shuffle = torch.Generator().manual_seed(derived_seed(self.settings.seed, 2, epoch))
+        size, rows = self.settings.batch_size_at(self.step), len(self.data[0])
+        if self._position + size > rows:
+            self._epoch, self._position = self._epoch + 1, 0
+        if self._ordered != self._epoch:
+            shuffle = torch.Generator().manual_seed(derived_seed(self.settings.seed, 2, self._epoch))
             self._order = torch.randperm(rows, generator=shuffle).to(self.device)
-        self._batches += 1
+            self._ordered = self._epoch
         own = size // self.world
-        first = position * size + self.rank * own
+        first = self._position + self.rank * own
+        self._position += size
         chosen = self._order[first : first + own]
         return tuple(tensor[chosen] for tensor in self.data)
 
@@ -341,10 +347,10 @@ class Trainer:
         self._random = checkpoint.under("random", tensors)
         self._sums = {k: v.to(self.device) for k, v in checkpoint.under("sums", tensors).items()}
         self._counts = metadata["counts"]
-        self.step, self._batches, self._seconds = metadata["step"], metadata["batches"], metadata["seconds"]
+        self.step, self._seconds = metadata["step"], metadata["seconds"]
+        self._epoch, self._position, self._ordered = metadata["epoch"], metadata["position"], -1
         self._averaged = metadata["averaged"]
         self.history = History(metadata["history"])
-        self.__dict__.pop("_order", None)
         return True
 
     def _tensors(self) -> dict[str, Tensor]:
@@ -359,7 +365,8 @@ class Trainer:
     def _metadata(self) -> dict[str, Any]:
         return {
             "step": self.step,
-            "batches": self._batches,
+            "epoch": self._epoch,
+            "position": self._position,
             "seconds": self._seconds,
             "averaged": self._averaged,
             "counts": self._counts,
@@ -376,7 +383,8 @@ class Trainer:
             "data": [[*tensor.shape, _checksum(tensor[:256])] for tensor in self.data],
             "optimizers": {n: f"{type(o).__name__} {o.defaults}" for n, o in self.optimizers.items()},
             "schedule": getattr(s.schedule, "__qualname__", repr(s.schedule)),
-            "batch_size": s.batch_size,
+            "batch_size": s.batch_size if isinstance(s.batch_size, int) else dict(s.batch_size),
+            "restarts": sorted(s.restarts),
             "ema": dict(s.ema),
             "precision": self.precision,
             "seed": s.seed,
@@ -441,10 +449,12 @@ def _check(game: Game, data: tuple[Tensor, ...], settings: Settings, world: int)
     lengths = {len(tensor) for tensor in data}
     if len(lengths) != 1:
         raise ValueError(f"data must be tensors with one row per sample each, got lengths {sorted(lengths)}")
-    if settings.batch_size > lengths.pop():
-        raise ValueError(f"batch_size {settings.batch_size} exceeds the {len(data[0])} samples of data")
-    if settings.batch_size % world:
-        raise ValueError(f"batch_size {settings.batch_size} must divide among {world} processes")
+    rows = lengths.pop()
+    for size in settings.batch_sizes.values():
+        if size > rows:
+            raise ValueError(f"batch_size {size} exceeds the {rows} samples of data")
+        if size % world:
+            raise ValueError(f"batch_size {size} must divide among {world} processes")
 
 
 def _checksum(tensor: Tensor) -> int:

@@ -92,6 +92,24 @@ def test_wasserstein_is_a_difference_of_means():
     torch.testing.assert_close(loss.discriminator(real + 5, fake + 5), loss.discriminator(real, fake))
 
 
+def test_drift_holds_the_critic_near_zero_on_real_data_alone():
+    real, fake = logits(4, seed=5).requires_grad_(), logits(6, seed=6).requires_grad_()
+    plain, loss = Wasserstein(), Wasserstein(drift=0.3)
+    x = real.detach().numpy()
+    extra = loss.discriminator(real, fake) - plain.discriminator(real, fake)
+    np.testing.assert_allclose(extra.item(), 0.3 * (x**2).mean())
+    on_real, on_fake = torch.autograd.grad(loss.discriminator(real, fake), (real, fake))
+    np.testing.assert_allclose(on_real, -1 / 4 + 0.3 * 2 * x / 4)
+    np.testing.assert_allclose(on_fake, np.full(6, 1 / 6))
+    # Among critics that differ by a constant the loss now chooses: mean f = 0 on real data.
+    shifts = [
+        loss.discriminator(real + c, fake + c).item() for c in (-x.mean() - 0.1, -x.mean(), 0.1 - x.mean())
+    ]
+    assert shifts[1] < min(shifts[0], shifts[2])
+    with pytest.raises(ValueError, match="drift must be at least 0, got -1"):
+        Wasserstein(drift=-1)
+
+
 # Gradients
 
 

@@ -176,7 +176,7 @@ DAMAGE = {
     "a bit of the last tensor": lambda b: flip(b, len(b) - 1),
     "a bit in the middle": lambda b: flip(b, (tensor_start(b) + len(b)) // 2),
     "a digit of the step": lambda b: flip(b, b.index(rb"step\": ") + len(rb"step\": ")),
-    "a letter of a key": lambda b: flip(b, b.index(b"batches")),
+    "a letter of a key": lambda b: flip(b, b.index(b"position")),
 }
 
 
