@@ -28,6 +28,7 @@ from ganlib.metrics.perceptual import (
     slerp,
 )
 from ganlib.metrics.sliced import collapse_pyramid, laplacian_pyramid, swd
+from ganlib.metrics.strokes import Strokes, strokes
 
 __all__ = [
     "ClassCoverage",
@@ -41,6 +42,7 @@ __all__ = [
     "MoleculeScores",
     "Moments",
     "PerceptualDistance",
+    "Strokes",
     "activations",
     "class_balance",
     "class_coverage",
@@ -70,5 +72,6 @@ __all__ = [
     "ssim",
     "stacked_labels",
     "stacked_modes",
+    "strokes",
     "swd",
 ]
