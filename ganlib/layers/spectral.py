@@ -7,6 +7,7 @@ from torch import Tensor, nn
 from torch.nn.functional import normalize
 from torch.nn.utils import parametrize
 
+from ganlib.layers.precision import without_autocast
 from ganlib.random import derived_seed
 
 
@@ -70,7 +71,7 @@ class SpectralNorm(nn.Module):
         return torch.dot(self.u.clone(), torch.mv(self.matrix(weight), self.v.clone()))
 
     def forward(self, weight: Tensor) -> Tensor:
-        with torch.autocast(weight.device.type, enabled=False):
+        with without_autocast(weight):
             if self.training:
                 self.iterate(self.matrix(weight.detach()), self.iterations)
             return weight / self.sigma(weight)

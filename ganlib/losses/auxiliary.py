@@ -14,6 +14,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import normalize
 
+from ganlib.layers.precision import without_autocast
+
 
 def feature_matching(real: Tensor, fake: Tensor) -> Tensor:
     r"""Squared distance between the mean features of real data and of fakes.
@@ -65,7 +67,7 @@ def pulling_away(embeddings: Tensor) -> Tensor:
     if n < 2:
         raise ValueError(f"embeddings must hold at least two samples, got {n}")
     directions = normalize(_rows(embeddings), dim=1)
-    with torch.autocast(directions.device.type, enabled=False):
+    with without_autocast(directions):
         cosines = directions @ directions.T
     # The diagonal is left out by masking: subtracting its sum would leave rounding where the rest is 0.
     others = ~torch.eye(n, dtype=torch.bool, device=cosines.device)

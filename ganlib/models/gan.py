@@ -103,7 +103,7 @@ class GAN(Game):
         with torch.no_grad():
             fake = self.generator(self.latent(len(real))).to(real.dtype)
         terms = {"adversarial": self.adversarial.discriminator(*self.judge(real, fake))}
-        return terms | _due(self.regularizers, self.discriminator, real, fake)
+        return terms | due(self.regularizers, self.discriminator, real, fake)
 
     def generator_terms(self, judge: Judge, real: Tensor, fake: Tensor) -> dict[str, Tensor]:
         """The terms of the generator's loss on ``fake``, with ``judge`` for the discriminator."""
@@ -112,7 +112,7 @@ class GAN(Game):
         relativistic = getattr(self.adversarial, "relativistic", False)
         sides = (outputs, judge(real)) if relativistic else (outputs,)
         terms = {"adversarial": self.adversarial.generator(*sides)}
-        return terms | _due(self.generator_regularizers, judge, real, fake)
+        return terms | due(self.generator_regularizers, judge, real, fake)
 
     def judge(self, real: Tensor, fake: Tensor) -> tuple[Tensor, Tensor]:
         """The discriminator's outputs on real and on fake samples, in one pass where that is the same."""
@@ -137,9 +137,10 @@ class GAN(Game):
             return torch.cat([self.generator(part).float() for part in z.split(batch_size)])
 
 
-def _due(
+def due(
     regularizers: Sequence[Regularizer], discriminator: Judge, real: Tensor, fake: Tensor
 ) -> dict[str, Tensor]:
+    """The regularizers' terms by name, those that are due in this turn."""
     terms = {regularizer.name: regularizer(discriminator, real, fake) for regularizer in regularizers}
     return {name: term for name, term in terms.items() if term is not None}
 
