@@ -21,6 +21,18 @@ def place() -> tuple[int, int]:
     return 0, 1
 
 
+def mean_over_processes(values: Tensor) -> Tensor:
+    """The mean of a tensor over the processes of a run, on each of them; the tensor itself where there is one.
+
+    In place, without gradients: for running means, which must not differ between processes.
+    """
+    world = place()[1]
+    if world > 1:
+        torch.distributed.all_reduce(values)
+        values /= world
+    return values
+
+
 def derived_seed(*key: int) -> int:
     """A seed that depends on every part of ``key``, such as (seed, stream, epoch); parts are not negative."""
     return int(np.random.SeedSequence(key).generate_state(1, np.uint64)[0] >> 1)

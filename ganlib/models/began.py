@@ -12,7 +12,7 @@ from ganlib.models.dcgan import Generator, channels_per_level
 from ganlib.models.ebgan import Autoencoder
 from ganlib.models.gan import GAN
 from ganlib.models.recipes import adam, digit_report, image_data
-from ganlib.random import place, uniform
+from ganlib.random import mean_over_processes, uniform
 from ganlib.systems import system
 from ganlib.training import Budget, Experiment, LinearDecay, Settings
 
@@ -91,7 +91,7 @@ class BEGAN(GAN):
         super().after_step(player)
         if player == "generator":
             # Each process has seen its own rows, and all must turn the same knob.
-            real, fake = _mean_over_processes(torch.stack([self.real_error, self.fake_error]))
+            real, fake = mean_over_processes(torch.stack([self.real_error, self.fake_error]))
             self.measure.copy_(convergence(real, fake, self.gamma))
             self.balance.add_(self.rate * (self.gamma * real - fake)).clamp_(0.0, 1.0)
 
@@ -170,14 +170,6 @@ class Encoder(nn.Module):
 def doublings(size: int) -> int:
     """How often 8 must be doubled to make ``size``, which must be a power of two of at least 8."""
     return len(channels_per_level(1, size)) - 1
-
-
-def _mean_over_processes(values: Tensor) -> Tensor:
-    world = place()[1]
-    if world > 1:
-        torch.distributed.all_reduce(values)
-        values /= world
-    return values
 
 
 def bottleneck_autoencoder(width: int = 32, code: int = 32, channels: int = 1, size: int = 32) -> Autoencoder:
