@@ -22,7 +22,7 @@ def place() -> tuple[int, int]:
 
 
 def mean_over_processes(values: Tensor) -> Tensor:
-    """The mean of a tensor over the processes of a run, on each of them; the tensor itself where there is one.
+    """The mean of a tensor over the processes of a run, on each; the tensor itself where there is but one.
 
     In place, without gradients: for running means, which must not differ between processes.
     """
