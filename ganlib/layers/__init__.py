@@ -5,6 +5,8 @@ from __future__ import annotations
 from torch import nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
+from ganlib.layers.attention import SelfAttention, attention_maps
+from ganlib.layers.conditional import ConditionalBatchNorm, Projection
 from ganlib.layers.equalized import (
     EqualizedConv2d,
     EqualizedLinear,
@@ -15,26 +17,37 @@ from ganlib.layers.equalized import (
 )
 from ganlib.layers.graph import GatedSum, RelationalGraphConvolution, pack, unpack
 from ganlib.layers.minibatch import MinibatchDiscrimination, MinibatchStd
+from ganlib.layers.modulated import ModulatedConv2d, modulated_conv2d
 from ganlib.layers.spectral import SpectralNorm, spectral_norm
+from ganlib.layers.style import AdaIN, NoiseInjection, adain
 from ganlib.layers.virtual import Referenced, VirtualBatchNorm
 from ganlib.layers.wrappers import InstanceNoise, Packed
 
 __all__ = [
+    "AdaIN",
+    "ConditionalBatchNorm",
     "EqualizedConv2d",
     "EqualizedLinear",
     "GatedSum",
     "InstanceNoise",
     "MinibatchDiscrimination",
     "MinibatchStd",
+    "ModulatedConv2d",
+    "NoiseInjection",
     "Packed",
     "PixelNorm",
+    "Projection",
     "Referenced",
     "RelationalGraphConvolution",
+    "SelfAttention",
     "SpectralNorm",
     "VirtualBatchNorm",
+    "adain",
+    "attention_maps",
     "blur",
     "downsample",
     "mixes_samples",
+    "modulated_conv2d",
     "pack",
     "spectral_norm",
     "unpack",

@@ -52,7 +52,8 @@ class SpectralNorm(nn.Module):
         start = torch.randn(len(matrix), generator=rng)
         self.register_buffer("u", normalize(start.to(matrix), dim=0))
         self.register_buffer("v", torch.zeros_like(matrix[0]))
-        self.iterate(matrix, 15)
+        if not matrix.is_meta:
+            self.iterate(matrix, 15)
 
     def matrix(self, weight: Tensor) -> Tensor:
         """The weight as a matrix, output channels by everything else."""

@@ -16,6 +16,7 @@ from ganlib.losses.auxiliary import (
     features_at,
     pulling_away,
 )
+from ganlib.losses.path_length import PathLength, jacobian_lengths
 from ganlib.losses.penalties import (
     R1,
     R2,
@@ -38,6 +39,7 @@ __all__ = [
     "LeastSquares",
     "Minimax",
     "NonSaturating",
+    "PathLength",
     "PullingAway",
     "RelativisticPairing",
     "Wasserstein",
@@ -46,6 +48,7 @@ __all__ = [
     "features_at",
     "gradient_norms",
     "interpolate",
+    "jacobian_lengths",
     "perturb",
     "pulling_away",
 ]
