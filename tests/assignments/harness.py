@@ -33,7 +33,7 @@ class Report(NamedTuple):
     seconds: dict[str, float]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)  # equal to itself only, so that it can be a key
 class Variant:
     """A differently written submission: new sources for some solution cells, and the parts that it breaks."""
 
@@ -114,6 +114,35 @@ def load_variants(folder: Path) -> list[Variant]:
     return variants
 
 
+def triples(variants: Sequence[Variant]) -> list[Variant]:
+    """Submissions that make up to three mistakes, in different parts, so that there are fewer to grade.
+
+    Every mistake is in two of them, whose other mistakes are in other parts. If each submission loses exactly
+    the parts that its mistakes break, then each mistake alone costs its own part and no other: one that cost
+    another part's points, or whose part was lost by another mistake only, would show in the second submission
+    of the one or the other, where nothing else breaks that part.
+    """
+    left = {variant: 2 for variant in variants}  # by variant: in how many submissions it has yet to be
+    met = {variant: variant.breaks for variant in variants}  # the parts that it may share none with any more
+    made = []
+    while any(left.values()):
+        # The parts with the most left to do come first, or they alone would be left in the end.
+        todo = {v: sum(n for u, n in left.items() if u.breaks & v.breaks) for v in left if left[v]}
+        chosen: list[Variant] = []
+        for variant in sorted(todo, key=lambda v: (-todo[v], -left[v])):
+            if not any(met[variant] & other.breaks or met[other] & variant.breaks for other in chosen):
+                chosen.append(variant)
+            if len(chosen) == 3:
+                break
+        breaks = frozenset().union(*(variant.breaks for variant in chosen))
+        for variant in chosen:
+            left[variant] -= 1
+            met[variant] |= breaks
+        sources = {cell: source for v in chosen for cell, source in v.replacements.items()}
+        made.append(Variant("+".join(v.name for v in chosen), "", breaks, sources))
+    return made
+
+
 # --- grading ---------------------------------------------------------------------------------------
 
 
@@ -142,7 +171,7 @@ def run(
         grade_id = cell["metadata"].get("nbgrader", {}).get("grade_id")
         cell["source"] = (replacements or {}).get(grade_id, cell["source"])
     handed_in = {notebook.name: json.dumps(submission).encode()}
-    result = _station().grade(homework, handed_in, "student", seed)
+    result = station().grade(homework, handed_in, "student", seed)
     if result["status"] != "graded":
         raise RuntimeError(f"{result['reason']}\n{result['log']}")
     cells = result["cells"].items()
@@ -181,7 +210,8 @@ def _edited(notebook: Path, changed: int, edits: tuple) -> tuple[str, Homework]:
 
 
 @functools.cache
-def _station() -> Station:
-    station = Station()
-    atexit.register(station.close)
-    return station
+def station() -> Station:
+    """The one of this process, which it starts with the first call: that takes seconds."""
+    started = Station()
+    atexit.register(started.close)
+    return started

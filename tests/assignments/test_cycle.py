@@ -5,6 +5,7 @@ import html
 import json
 import os
 import re
+import runpy
 import shutil
 import subprocess
 import sys
@@ -13,39 +14,54 @@ from pathlib import Path
 import harness
 import pytest
 
+from ganlib.grading.forkserver import ForkServer
+
 COURSE = harness.ROOT / "assignments"
 
 # For each homework a mistake to grade.
 HOMEWORKS = {"dcgan": "discriminator_sigmoid", "wgan_gp": "critic_sigmoid"}
 
-# As `python -m`, a second faster for each command that needs nbformat.
-QUICKLY = """
-import runpy, sys
-from ganlib.grading.imports import import_quickly
 
-import_quickly("nbformat")
-del sys.argv[0]
-runpy.run_module(sys.argv[0], run_name="__main__", alter_sys=True)
-"""
+def run_module(arguments: list[str], fds: list[int]) -> None:
+    """A fork server's target: `python -m` in a folder, in a process that has nbgrader already."""
+    folder, *sys.argv[1:] = arguments
+    os.chdir(folder)
+    runpy.run_module(sys.argv.pop(1), run_name="__main__", alter_sys=True)
+
+
+@pytest.fixture(scope="module")
+def server():
+    """Makes a process for each of nbgrader's commands; None where nothing can fork."""
+    if not hasattr(os, "fork"):
+        yield None
+        return
+    path = os.pathsep.join([str(Path(__file__).parent), os.environ.get("PYTHONPATH", "")])
+    warm = ["nbgrader.apps.nbgraderapp"]  # more than two seconds, in each of the commands
+    with ForkServer("test_cycle:run_module", warm, environment=os.environ | {"PYTHONPATH": path}) as server:
+        yield server
 
 
 class Course:
     """A copy of the course folder, in which nbgrader's commands run."""
 
-    def __init__(self, root: Path, assignment: str) -> None:
-        self.root, self.assignment = root, assignment
+    def __init__(self, root: Path, assignment: str, server: ForkServer | None) -> None:
+        self.root, self.assignment, self.server = root, assignment, server
         shutil.copytree(COURSE / "source" / assignment, root / "source" / assignment)
         shutil.copy(COURSE / "nbgrader_config.py", root)
 
     def nbgrader(self, *arguments: str) -> str:
-        return self.python("nbgrader", *arguments)
+        if self.server is None:
+            return self.python("nbgrader", *arguments)
+        with self.server.fork([str(self.root), "nbgrader", *arguments]) as child:
+            assert child.wait() == 0, child.log()
+            return child.log()
 
     def python(self, *arguments: str) -> str:
         environment = os.environ | {
             "PYTHONPATH": os.pathsep.join([str(harness.ROOT), *filter(None, [os.environ.get("PYTHONPATH")])]),
         }
         done = subprocess.run(
-            [sys.executable, "-c", QUICKLY, *arguments],
+            [sys.executable, "-m", *arguments],
             cwd=self.root,
             env=environment,
             stdout=subprocess.PIPE,
@@ -107,11 +123,11 @@ def words(page: str) -> str:
 
 
 @pytest.mark.parametrize("assignment", HOMEWORKS)
-def test_the_whole_cycle(assignment, tmp_path):
+def test_the_whole_cycle(assignment, tmp_path, server):
     source = harness.SOURCE / assignment / f"{assignment}.ipynb"
     if not source.exists():
         pytest.skip(f"no notebook in assignments/source/{assignment}")
-    course = Course(tmp_path, assignment)
+    course = Course(tmp_path, assignment, server)
 
     course.nbgrader("generate_assignment", "--force", assignment)
     released = (tmp_path / "release" / assignment / course.name).read_text(encoding="utf-8")

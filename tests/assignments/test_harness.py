@@ -97,3 +97,14 @@ def test_a_variant_file_is_read_by_cells(tmp_path):
     assert variant.name == "name" and variant.note == "What is wrong."
     assert variant.breaks == {"f", "g"}
     assert variant.replacements == {"f": "x = 1\n", "g": "y = 2\n"}
+
+
+@pytest.mark.parametrize("homework", ["dcgan", "wgan_gp"])
+def test_what_breaks_beside_a_mistake_is_never_the_same_twice(homework):
+    wrong = harness.load_variants(harness.ROOT / "tests" / "assignments" / homework / "wrong")
+    made = harness.triples(wrong)
+    assert len(made) < 0.75 * len(wrong)
+    for variant in wrong:
+        both = [each for each in made if variant.name in each.name.split("+")]
+        assert len(both) == 2 and both[0].breaks & both[1].breaks == variant.breaks
+        assert all(variant.replacements.items() <= each.replacements.items() for each in both)

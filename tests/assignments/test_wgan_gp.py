@@ -66,7 +66,7 @@ def test_right_variant_gets_full_marks(variant):
     assert report.errors == {}
 
 
-@named(WRONG)
+@named(harness.triples(WRONG))
 def test_wrong_variant_loses_its_part_and_no_other(variant):
     points = harness.grade(NOTEBOOK, variant.replacements, QUICK, seed=seed_of(variant))
     assert set(harness.lost(NOTEBOOK, points)) == variant.breaks

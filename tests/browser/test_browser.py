@@ -1,5 +1,6 @@
 """A real browser opens JupyterLab, runs notebooks, moves what moves, and looks whether pictures change."""
 
+import json
 import os
 import shutil
 import socket
@@ -29,6 +30,19 @@ SETTINGS = {
     "notebook-extension/tracker": '{"windowingMode": "none"}',
     "apputils-extension/notification": '{"fetchNews": "false"}',
 }
+# Of these notebooks only the imports and the cell that shows the widget run here. All cells of all notebooks
+# run in tests/notebooks, and those of 02 in the browser, too.
+WIDGETS = {"03": "EarthMover()", "05": "GANLab()"}
+
+
+def _shorten(path, widget):
+    """Leaves of the code cells the first one and those in which the widget's name stands."""
+    content = json.loads(path.read_text(encoding="utf-8"))
+    code = [cell for cell in content["cells"] if cell["cell_type"] == "code"]
+    kept = [code[0], *(cell for cell in code[1:] if widget in "".join(cell["source"]))]
+    assert len(kept) > 1, f"{path.stem} shows no {widget}"
+    content["cells"] = [cell for cell in content["cells"] if cell["cell_type"] != "code" or cell in kept]
+    path.write_text(json.dumps(content), encoding="utf-8")
 
 
 @pytest.fixture(scope="module")
@@ -38,6 +52,8 @@ def server(tmp_path_factory):
     shutil.copytree(ROOT / "notebooks", folder / "notebooks")
     if (ROOT / "results").exists():
         shutil.copytree(ROOT / "results", folder / "results")
+    for number, widget in WIDGETS.items():
+        _shorten(folder / "notebooks" / f"{notebook(number)}.ipynb", widget)
     for name, text in SETTINGS.items():
         file = folder / f"config/settings/@jupyterlab/{name}.jupyterlab-settings"
         file.parent.mkdir(parents=True)

@@ -17,6 +17,9 @@ import pytest
 playwright = pytest.importorskip("playwright.sync_api", reason="the browser tests need playwright")
 
 ROOT = Path(__file__).resolve().parents[2]
+GRADING = ROOT / "tests" / "grading"
+if str(GRADING) not in sys.path:  # `import courses`, here and in worker processes
+    sys.path.insert(0, str(GRADING))
 NAMES = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
 BROWSER = next(filter(None, map(shutil.which, NAMES)), None)
 pytestmark = pytest.mark.skipif(
@@ -31,13 +34,15 @@ class Course:
     """The tiny homework, released; ann has solved all of it, bob one part."""
 
     def __init__(self, folder: Path) -> None:
-        spec = importlib.util.spec_from_file_location("tiny", ROOT / "tests" / "grading" / "conftest.py")
+        import courses
+
+        spec = importlib.util.spec_from_file_location("tiny", GRADING / "conftest.py")
         spec.loader.exec_module(module := importlib.util.module_from_spec(spec))
         tiny = module.Tiny()
         self.folder = folder
         shutil.copy(ROOT / "assignments" / "nbgrader_config.py", folder)
         tiny.write_source(folder)
-        self.nbgrader("generate_assignment", "tiny")
+        courses.release(folder)
         tiny.write_submission(folder, "ann")
         notebook = tiny.submission(["scale"])
         notebook["cells"][-1]["source"] = HOSTILE
@@ -45,24 +50,23 @@ class Course:
         notebook["cells"][-2]["source"] = display
         tiny.write_submission(folder, "bob", notebook)
 
-    def nbgrader(self, *arguments: str) -> None:
-        """Run one of nbgrader's commands."""
-        paths = [str(ROOT), *filter(None, [os.environ.get("PYTHONPATH")])]
-        command = [sys.executable, "-m", "nbgrader", *arguments]
-        environment = os.environ | {"PYTHONPATH": os.pathsep.join(paths)}
-        done = subprocess.run(command, cwd=self.folder, env=environment, capture_output=True, text=True)
-        assert done.returncode == 0, done.stderr
-
     def submission(self, student: str) -> str:
         """Formgrader's name of a submitted notebook."""
+        with self.gradebook() as book:
+            return book.find_submission_notebook("tiny", "tiny", student).id
+
+    def gradebook(self):
+        """The gradebook, open."""
         from nbgrader.api import Gradebook
 
-        with Gradebook(f"sqlite:///{self.folder / 'gradebook.db'}", "gan") as book:
-            return book.find_submission_notebook("tiny", "tiny", student).id
+        return Gradebook(f"sqlite:///{self.folder / 'gradebook.db'}", "gan")
 
     def exported(self) -> dict[str, float]:
         """Scores as `nbgrader export` writes them."""
-        self.nbgrader("export")
+        from nbgrader.plugins import CsvExportPlugin
+
+        with self.gradebook() as book:
+            CsvExportPlugin(to=str(self.folder / "grades.csv")).export(book)
         with (self.folder / "grades.csv").open(encoding="utf-8") as file:
             return {row["student_id"]: float(row["score"]) for row in csv.DictReader(file)}
 
@@ -70,13 +74,13 @@ class Course:
 @pytest.fixture(scope="module")
 def course(tmp_path_factory):
     """A course after a real run; where there is no sandbox, in the degraded mode."""
+    import courses
+
     from ganlib.grading.run import grade_class
-    from ganlib.grading.station import Station
 
     course = Course(tmp_path_factory.mktemp("course"))
-    summary = grade_class(
-        course.folder, "tiny", workers=1, station=partial(Station, confined=None, hide=[course.folder])
-    )
+    station = partial(courses.light_station, confined=None, hide=[course.folder])
+    summary = grade_class(course.folder, "tiny", workers=1, station=station)
     assert summary.scores == {"ann": 7, "bob": 1}
     return course
 
@@ -137,7 +141,7 @@ def page():
         browser.close()
 
 
-def test_points_by_hand_are_entered_exported_and_kept(course, server, page, monkeypatch):
+def test_points_by_hand_are_entered_exported_and_kept(course, server, page):
     # JupyterLab's menu opens formgrader, which lists the run's scores.
     page.goto(f"{server}/lab")
     page.locator('.lm-MenuBar-itemLabel:text-is("Nbgrader")').click()
@@ -164,10 +168,9 @@ def test_points_by_hand_are_entered_exported_and_kept(course, server, page, monk
     assert course.exported() == {"ann": 7.0, "bob": 3.5}
 
     # Graded again, by a stand-in for the Station: by hand stays by hand.
-    from ganlib.grading.run import grade_class
-
-    monkeypatch.syspath_prepend(str(ROOT / "tests" / "grading"))
     from quick_station import QuickStation
+
+    from ganlib.grading.run import grade_class
 
     summary = grade_class(course.folder, "tiny", force=True, workers=1, station=QuickStation)
     assert summary.graded == 2

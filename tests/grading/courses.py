@@ -1,4 +1,7 @@
-"""A course whose homework `tiny` was released: made once for all test files, since it takes seconds."""
+"""A course whose homework `tiny` was released, made once for all test files, and a Station for it.
+
+To make either of them otherwise takes seconds.
+"""
 
 from __future__ import annotations
 
@@ -8,6 +11,7 @@ from pathlib import Path
 import pytest
 from nbgrader.converters import GenerateAssignment
 
+from ganlib.grading import station
 from ganlib.grading.gradebook import Course
 
 CONFIG = Path(__file__).resolve().parents[2] / "assignments" / "nbgrader_config.py"
@@ -30,3 +34,9 @@ def release(folder: Path) -> None:
     course = Course(folder)
     course.settings.assignment_id = "tiny"
     GenerateAssignment(coursedir=course.settings, parent=course.app, force=True).start()
+
+
+def light_station(*args, **kwargs) -> station.Station:
+    """A Station without torch, which the tiny homework does not need. In a worker process: it stays so."""
+    station.JUDGE_WARM = station.STUDENT_WARM = ()
+    return station.Station(*args, **kwargs)

@@ -39,25 +39,27 @@ from pathlib import Path
 import psutil
 import pytest
 from nbgrader.api import Gradebook
-from nbgrader.converters import GenerateAssignment
 
 from ganlib.grading import submissions
-from ganlib.grading.gradebook import Course
 from ganlib.grading.homework import Homework
 from ganlib.grading.run import grade_class
 from ganlib.grading.sandbox import Limits
 from ganlib.grading.station import Station
 
+if str(Path(__file__).parent) not in sys.path:  # `import courses`, here and in worker processes
+    sys.path.insert(0, str(Path(__file__).parent))
+
 pytestmark = pytest.mark.skipif(not hasattr(os, "fork"), reason="a Station forks its processes")
 
-CONFIG = Path(__file__).resolve().parents[2] / "assignments" / "nbgrader_config.py"
 ATTACKS = Path(__file__).parent / "attacks"
 NAMES = sorted(path.stem for path in ATTACKS.glob("*.py"))
-# These last until a limit ends them: they are graded first, beside each other.
+# These last until a limit ends them: they are graded first, and beside those that last as long.
 PATIENT = """
-    crowd endless_messages exits_in_cells floods_output forged_outputs forged_sender fork_bomb hard_to_parse
-    huge_answers kills_itself mail_drop mail_reader memory_bomb million_items never_answers never_ends_a_cell
-    never_returns_from_c slow_on_purpose
+    slow_on_purpose endless_messages never_answers never_returns_from_c
+    memory_bomb hard_to_parse never_ends_a_cell fork_bomb
+    forged_sender forged_outputs floods_output crowd
+    exits_in_cells million_items huge_answers kills_itself
+    mail_drop mail_reader
 """.split()  # noqa: SIM905
 LIMITS = Limits(cell_seconds=1, total_seconds=14, memory=1 << 30, processes=32, disk=16 << 20, output=1 << 16)
 AT_ONCE = 4  # attacks, and one honest student
@@ -310,26 +312,20 @@ ON_THE_WAY = """
 """.split()  # noqa: SIM905
 
 
-def release(course: Path) -> None:
-    opened = Course(course)
-    opened.settings.assignment_id = "tiny"
-    GenerateAssignment(coursedir=opened.settings, parent=opened.app).start()
-
-
 @pytest.fixture(scope="module")
 def class_graded(tiny, tmp_path_factory) -> tuple[Path, dict[str, Attack]]:
     """A course after `ganlib grade`, in which honest students stand between those of ON_THE_WAY."""
-    course = tmp_path_factory.mktemp("course")
-    tiny.write_source(course)
-    shutil.copy(CONFIG, course)
-    release(course)
+    import courses
+
+    released = courses.released(tiny, tmp_path_factory)
+    course = Path(shutil.copytree(released, tmp_path_factory.mktemp("class") / "course"))
     words = {"COURSE": course}
     attacks = {name: Attack.load(ATTACKS / f"{name}.py", words) for name in ON_THE_WAY}
     for name, attack in attacks.items():
         attack.write(tiny, course, name)
     for student in ("abel", "kim", "zoe"):
         tiny.write_submission(course, student)
-    grade_class(course, "tiny", station=partial(Station, LIMITS, hide=[course]))
+    grade_class(course, "tiny", station=partial(courses.light_station, LIMITS, hide=[course]))
     return course, attacks
 
 

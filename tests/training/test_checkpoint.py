@@ -135,7 +135,7 @@ def test_kill_at_a_random_moment_and_resume(game, tmp_path):
     program = [sys.executable, toys.__file__, "train", game, str(steps), str(tmp_path / "killed")]
     environment = {
         **os.environ,
-        "PYTHONPATH": str(Path(ganlib.__file__).parents[1]),
+        "PYTHONPATH": os.pathsep.join([str(Path(ganlib.__file__).parents[1]), os.environ["PYTHONPATH"]]),
         "OMP_NUM_THREADS": str(torch.get_num_threads()),  # another number of threads sums in another order
     }
     with subprocess.Popen(program, stdout=subprocess.PIPE, text=True, env=environment) as child:

@@ -26,7 +26,7 @@ def torchrun(*arguments: str, processes: int = 2) -> subprocess.CompletedProcess
     command += ["--rdzv-backend=c10d", "--rdzv-endpoint=127.0.0.1:0", "--local-addr=127.0.0.1", *arguments]
     environment = {
         **os.environ,
-        "PYTHONPATH": str(Path(ganlib.__file__).parents[1]),
+        "PYTHONPATH": os.pathsep.join([str(Path(ganlib.__file__).parents[1]), os.environ["PYTHONPATH"]]),
         "OMP_NUM_THREADS": "1",
         "GLOO_SOCKET_IFNAME": "lo",
     }
