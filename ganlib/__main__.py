@@ -44,10 +44,19 @@ def _parser() -> argparse.ArgumentParser:
     begun = train.add_mutually_exclusive_group()
     begun.add_argument("--resume", action="store_true", help="go on from the folder's checkpoint")
     begun.add_argument("--overwrite", action="store_true", help="replace a run in the folder")
-    train.add_argument("--dry-run", action="store_true", help="say what would be trained, and stop")
-    train.add_argument("--data", metavar="NAME", help="a torchvision set in place of the recipe's data")
-    train.add_argument("--root", type=Path, metavar="DIR", help="where that set lies (default: data)")
-    train.add_argument("--size", type=int, default=32, help="side of that set's images (default: 32)")
+    train.add_argument(
+        "--dry-run", action="store_true", help="say what would be trained and what it would cost, and stop"
+    )
+    train.add_argument(
+        "--device", metavar="NAME", help="estimate costs for a t4, a100 or h100 (default: time this device)"
+    )
+    train.add_argument(
+        "--data", metavar="NAME", help="a torchvision set, or `folder` for images, not the recipe's data"
+    )
+    train.add_argument("--root", type=Path, metavar="DIR", help="where they lie (default for a set: data)")
+    train.add_argument(
+        "--size", type=int, help="side of their images (default: 32); with --dry-run also without --data"
+    )
     train.set_defaults(command=_train)
 
     sample = commands.add_parser("sample", help="draw a grid of samples from a run")
@@ -105,6 +114,12 @@ def _train(options: argparse.Namespace) -> int:
 
     if options.steps is not None and options.steps < 1:
         raise ValueError(f"--steps must be at least 1, got {options.steps}")
+    if options.size is not None and options.size < 1:
+        raise ValueError(f"--size must be at least 1, got {options.size}")
+    if not options.dry_run and options.size is not None and options.data is None:
+        raise ValueError("--size needs --data, whose images have that size (or --dry-run, for an estimate)")
+    if not options.dry_run and options.device is not None:
+        raise ValueError("--device needs --dry-run: training takes the device that is there")
     run = runs.Run(
         options.name,
         Budget(options.budget) if options.budget else Budget.current(),
@@ -112,11 +127,12 @@ def _train(options: argparse.Namespace) -> int:
         options.out or Path("runs") / options.name,
         options.data,
         options.root,
-        options.size,
+        32 if options.size is None else options.size,
         options.steps,
     )
     if options.dry_run:
-        for key, value in runs.describe(run).items():
+        made_up = options.size if options.data is None else None
+        for key, value in runs.describe(run, made_up, options.device).items():
             print(f"{key}: {value}")
         return 0
     finished = runs.train(run, resume=options.resume, overwrite=options.overwrite)
@@ -148,8 +164,14 @@ def _sample(options: argparse.Namespace) -> int:
 def _evaluate(options: argparse.Namespace) -> int:
     from ganlib import runs
 
-    for name, value in runs.evaluate(options.run).items():
+    figures = runs.evaluate(options.run)
+    for name, value in figures.items():
         print(f"{name}: {value:.4g}")
+    if not figures:
+        print(
+            "no figures: this recipe's are of its own data; for the FID of other images see "
+            "ganlib.metrics.InceptionFeatures"
+        )
     return 0
 
 

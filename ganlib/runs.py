@@ -9,16 +9,19 @@ from __future__ import annotations
 import json
 import platform
 import shlex
-from collections.abc import Callable
-from dataclasses import asdict, dataclass, replace
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 
 from ganlib import __version__, systems
 from ganlib.random import place
 from ganlib.training import Budget, Experiment, History, Trainer, checkpoint
+
+if TYPE_CHECKING:
+    from ganlib.data import Images
 
 SAMPLES_SEED = 0
 RESULT_SEEDS = (0, 1, 2)
@@ -34,9 +37,9 @@ class Run:
         budget: smoke, cpu or gpu.
         seed: of weights, data order and noise.
         out: the run's folder.
-        data: name of a torchvision set, None for the recipe's own.
-        root: folder of that set.
-        size: side to which the set's images are resized.
+        data: name of a torchvision set, or ``"folder"`` for a folder of images; None for the recipe's own.
+        root: where those lie.
+        size: side to which their images are resized.
         steps: rounds in place of the recipe's, None to keep them.
     """
 
@@ -58,19 +61,30 @@ class Run:
             words += ["--steps", str(self.steps)]
         return shlex.join(words)
 
-    def experiment(self) -> Experiment:
-        """Set the run up.
+    def images(self) -> Images | None:
+        """The data named, as bytes mapped from a file in the user's cache; None for the recipe's own.
+
+        Raises:
+            ValueError: for an unknown data set, or a folder of images without its root.
+        """
+        if self.data is None:
+            return None
+        from ganlib import data
+
+        if self.data != "folder":
+            return data.stored_images(self.data, root=self.root or Path("data"), size=self.size)
+        if self.root is None:
+            raise ValueError("--data folder needs the folder: --root DIR")
+        return data.folder(self.root, self.size)
+
+    def experiment(self, images: Images | None = None) -> Experiment:
+        """Set the run up, with ``images`` in place of its own if they are given.
 
         Raises:
             ValueError: for an unknown system or data set, or more steps than the recipe's schedule has.
         """
         chosen = systems.get(self.system)
-        images = None
-        if self.data is not None:
-            from ganlib import data
-
-            images = data.images(self.data, root=self.root or Path("data"), size=self.size)
-        experiment = chosen.experiment(self.budget, self.seed, images)
+        experiment = chosen.experiment(self.budget, self.seed, self.images() if images is None else images)
         if self.steps is None:
             return experiment
         if self.steps > experiment.steps and experiment.settings.schedule is not None:
@@ -289,17 +303,18 @@ def results_table(folder: str | Path) -> str:
         "folder of its name. FID is between 10,000 samples and MNIST's training set on the embedded",
         "classifier's features; the floor is the FID between MNIST's test and training sets. Balance is the",
         "total variation between the predicted classes of the samples and a uniform mix (0 is even).",
-        "Seconds are training alone.",
+        "Seconds are training alone. Runs whose device is cuda had the same `cpu` budget, on a GPU.",
         "",
-        "| system | seed | steps | seconds | FID | FID/floor | balance | rarest | threads | precision |",
-        "|---|--:|--:|--:|--:|--:|--:|--:|--:|---|",
+        "| system | seed | steps | seconds | FID | FID/floor | balance | rarest "
+        "| threads | device | precision |",
+        "|---|--:|--:|--:|--:|--:|--:|--:|--:|---|---|",
     ]
     for run in (r for r in found if "fid" in r["metrics"]):
         m: dict[str, Any] = run["metrics"]
         lines.append(
             f"| {run['system']} | {run['seed']} | {run['steps']} | {run['seconds']:.0f} | {m['fid']:.2f} | "
             f"{m['fid_over_floor']:.1f} | {m['class_balance']:.3f} | {m['rarest_digit_share']:.1%} | "
-            f"{run['threads']} | {run['precision']} |"
+            f"{run['threads']} | {run['device']} | {run['precision']} |"
         )
     lines += ["", "Commands: `ganlib train SYSTEM --budget cpu --seed SEED`.", ""]
     for run in (r for r in found if "fid" not in r["metrics"]):
@@ -316,24 +331,106 @@ def load_history(folder: str | Path) -> History:
     return History.load(Path(folder) / "history.json")
 
 
-def describe(run: Run) -> dict[str, Any]:
-    """What a run would do, without doing it: players, parameters, data, steps."""
-    experiment = run.experiment()
-    settings = asdict(replace(experiment.settings, optimizers={}))
-    return {
+def describe(run: Run, size: int | None = None, device: str | None = None) -> dict[str, str]:
+    """What a run would do and cost, without doing it: players, data, steps; operations, memory, time.
+
+    Args:
+        run: what to describe.
+        size: take 70,000 colour images of this side, in 1,000 classes, that need not be there, for its data.
+        device: of :func:`ganlib.training.estimate.device_named`; None for the one at hand, which is timed.
+    """
+    experiment = run.experiment() if size is None else _outline(run, size)
+    about = {
         "system": run.system,
         "budget": run.budget.value,
-        "steps": experiment.steps,
-        "batch size": settings["batch_size"],
-        "data": " + ".join(
-            f"{tuple(t.shape)} {str(t.dtype).removeprefix('torch.')}" for t in experiment.data
-        ),
+        "steps": f"{experiment.steps:,}",
+        "batch size": _batch_sizes(experiment.settings.batch_sizes),
+        "data": " + ".join(f"{tuple(t.shape)} {str(t.dtype).removeprefix('torch.')}" for t in experiment.data)
+        + (" (made up)" if size else ""),
         **{
             f"{name} parameters": f"{sum(p.numel() for p in player.parameters()):,}"
             for name, player in experiment.game.players.items()
         },
         "turns per step": ", ".join(f"{n} x {name}" for name, n in experiment.game.turns.items()),
     }
+    try:
+        return about | _costs(experiment, device)
+    except (
+        RuntimeError
+    ) as error:  # such as of a game that looks at numbers: there are none in the rounds traced
+        return about | {"costs": f"unknown: {error}"}
+
+
+def _costs(experiment: Experiment, device: str | None) -> dict[str, str]:
+    from ganlib.training import estimate
+    from ganlib.training.settings import best_precision
+
+    wanted = experiment.settings.precision
+    if device is None:
+        here = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+        chosen = estimate.measure(here, wanted or best_precision(here))
+    else:
+        chosen = estimate.device_named(device, wanted)
+    costs = estimate.estimate(experiment, chosen)
+    step, memory = sum(costs.flops.values()), dict(costs.memory)
+    data = memory.pop("data")
+    return {
+        "operations per step": f"{_rounded(step, 'FLOP')} in the mean: "
+        + ", ".join(f"{name} {_rounded(flops, 'FLOP')}" for name, flops in costs.flops.items()),
+        "operations of the run": _rounded(step * costs.steps, "FLOP"),
+        "memory": f"about {_rounded(sum(memory.values()), 'B')} at most: "
+        + ", ".join(f"{name} {_rounded(size, 'B')}" for name, size in memory.items())
+        + " (divided among processes)"
+        + f"; {_rounded(data, 'B')} of data beside that, on the device if it has room",
+        "time": f"{_duration(costs.seconds)}, or up to twice as long, on {chosen.name} at "
+        f"{chosen.precision}, evaluation apart",
+        "basis": f"steps traced without data, operations one after the other, at {chosen.basis} "
+        f"({_rounded(chosen.flops, 'FLOP')}/s, {_rounded(chosen.bandwidth, 'B')}/s, "
+        f"{chosen.launch * 1e6:.0f} us); {estimate.EXPERIENCE}",
+    }
+
+
+def _outline(run: Run, size: int) -> Experiment:
+    """The run on images that are one number each spread over their shape, its networks without memory."""
+    from ganlib.data import Images
+    from ganlib.training.estimate import without_memory
+
+    images = torch.zeros(1, dtype=torch.uint8).expand(70_000, 3, size, size)
+    images = Images(images, torch.arange(len(images)) % 1000)
+    try:
+        with without_memory():
+            return run.experiment(images)
+    except (RuntimeError, NotImplementedError):  # a recipe that looks at numbers, such as those of its data
+        return run.experiment(images)
+
+
+def _batch_sizes(sizes: Mapping[int, int]) -> str:
+    """``{0: 64, 10: 64, 20: 32}`` -> "64, then 32 from step 20"."""
+    text, before = [], None
+    for step, size in sizes.items():
+        if size != before:
+            text.append(f"{size} from step {step:,}" if step else str(size))
+        before = size
+    return ", then ".join(text)
+
+
+def _rounded(value: float, unit: str) -> str:
+    """Two digits and a prefix: 12345678 -> 12 M."""
+    for power, prefix in ((18, "E"), (15, "P"), (12, "T"), (9, "G"), (6, "M"), (3, "k")):
+        if value >= 0.995 * 10**power:
+            return f"{_two_digits(value / 10**power)} {prefix}{unit}"
+    return f"{_two_digits(value)} {unit}"
+
+
+def _two_digits(value: float) -> str:
+    return f"{float(f'{value:.2g}'):g}"
+
+
+def _duration(seconds: float) -> str:
+    for unit, length in (("days", 86400), ("hours", 3600), ("minutes", 60)):
+        if seconds >= 2 * length:
+            return f"{_two_digits(seconds / length)} {unit}"
+    return f"{_two_digits(seconds)} seconds"
 
 
 def _description(folder: Path) -> dict[str, Any]:

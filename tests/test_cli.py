@@ -287,6 +287,7 @@ def test_other_data(tmp_path, monkeypatch):
         *FakeData.__init__.__defaults__[2:],
     )  # 1,000 of 224 x 224 take seconds
     monkeypatch.setattr(FakeData.__init__, "__defaults__", few)
+    monkeypatch.setenv("GANLIB_CACHE", str(tmp_path / "cache"))
     out = tmp_path / "run"
     arguments = ["train", "gan", "--budget", "smoke", "--data", "fakedata", "--size", "8"]
     assert main([*arguments, "--out", str(out)]) == 0
@@ -299,10 +300,11 @@ def test_other_data(tmp_path, monkeypatch):
 
 
 @pytest.mark.skipif(not SHARED.exists(), reason="needs ../shared/data with MNIST's original files")
-def test_data_from_a_folder(capsys):
+def test_data_from_a_folder(tmp_path, monkeypatch, capsys):
+    monkeypatch.setenv("GANLIB_CACHE", str(tmp_path / "cache"))
     arguments = ["train", "dcgan", "--budget", "smoke", "--dry-run", "--data", "mnist", "--root", str(SHARED)]
     assert main([*arguments, "--size", "16"]) == 0
-    assert "(1000, 1, 16, 16) float32" in capsys.readouterr().out
+    assert "(1000, 1, 16, 16) uint8" in capsys.readouterr().out
 
 
 # Errors

@@ -11,7 +11,7 @@ from torch.nn.functional import cross_entropy
 from torch.nn.utils.parametrizations import weight_norm
 from torch.nn.utils.parametrize import cached
 
-from ganlib.data import Images, mnist
+from ganlib.data import Images, mnist, to_floats
 from ganlib.losses import FeatureMatching, NonSaturating
 from ganlib.models.gan import GAN, Judge
 from ganlib.models.recipes import adam, digit_report
@@ -363,6 +363,8 @@ def recipe(budget: Budget, data: Images | None = None) -> Experiment:
     chosen = mnist("train", size=28) if data is None else data
     if budget is Budget.SMOKE:
         chosen = Images(*(t[:1000] for t in chosen))
+    if chosen.images.dtype == torch.uint8:  # the start looks at pixels
+        chosen = chosen._replace(images=to_floats(chosen.images))
     labelled = balanced_subset(chosen, budget.pick(smoke=1, cpu=10, gpu=10))
     generator, classifier = networks(chosen.images, int(chosen.labels.max()) + 1, budget)
     game = SemiSupervisedGAN(generator, classifier, labelled, FeatureMatching(classifier.features))

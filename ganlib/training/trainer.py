@@ -14,6 +14,7 @@ import time
 import zlib
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from functools import cached_property
 from pathlib import Path
 from types import FrameType
 from typing import Any
@@ -21,6 +22,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from ganlib.data.folders import is_pixels, to_floats
 from ganlib.random import derived_seed, place
 from ganlib.training import checkpoint
 from ganlib.training.distributed import average_gradients, synchronize_batch_norm_
@@ -31,6 +33,7 @@ from ganlib.training.settings import Settings, best_precision
 Callback = Callable[["Trainer"], None]
 
 _M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3  # of glibc's malloc.h
+_CHECKED = 16 << 20  # bytes of data by which a run is known again
 
 
 class NonFiniteLossError(FloatingPointError):
@@ -51,8 +54,10 @@ class Trainer:
 
     Args:
         game: who plays; moved to the device, in place.
-        data: tensors with one row per sample, the images first; moved to the device whole. A single tensor
-            will do. Each step of each player takes the next ``batch_size`` rows of a shuffled epoch.
+        data: tensors with one row per sample, the images first. A single tensor will do. Each step of each
+            player takes the next ``batch_size`` rows of a shuffled epoch. What takes no more than half of the
+            device's free memory is moved there whole; else each batch is. Images may be bytes, uint8
+            ``(N, C, H, W)``, of which the device makes floats in [-1, 1]: :func:`ganlib.data.to_floats`.
         settings: optimizers, batch size, averages, precision, seed, intervals.
         out: folder for checkpoints, None to keep none.
         callbacks: called with the trainer after each row of the history, on one process, such as a live
@@ -95,9 +100,8 @@ class Trainer:
         data = (data,) if isinstance(data, Tensor) else tuple(data)
         _check(game, data, settings, self.world)
         layout = torch.channels_last if settings.channels_last else torch.contiguous_format
-        self.data = tuple(
-            t.to(self.device, memory_format=layout) if t.ndim == 4 else t.to(self.device) for t in data
-        )
+        self._layout = layout
+        self.data = _placed(data, self.device, layout)
         self.game = game.to(self.device, memory_format=layout)
         synchronize_batch_norm_(game)
         if self.world > 1:
@@ -223,13 +227,28 @@ class Trainer:
             self._epoch, self._position = self._epoch + 1, 0
         if self._ordered != self._epoch:
             shuffle = torch.Generator().manual_seed(derived_seed(self.settings.seed, 2, self._epoch))
-            self._order = torch.randperm(rows, generator=shuffle).to(self.device)
+            self._order = torch.randperm(rows, generator=shuffle).to(self.data[0].device)
             self._ordered = self._epoch
         own = size // self.world
         first = self._position + self.rank * own
         self._position += size
         chosen = self._order[first : first + own]
-        return tuple(tensor[chosen] for tensor in self.data)
+        return tuple(self._rows(tensor, chosen) for tensor in self.data)
+
+    def _rows(self, tensor: Tensor, chosen: Tensor) -> Tensor:
+        """Some rows of the data on the device, images as floats."""
+        if tensor.device == self.device:
+            rows = tensor[chosen]
+        else:
+            # From pinned memory the copy runs beside the device's work, and beside ours on the next batch.
+            rows = torch.empty(
+                len(chosen), *tensor.shape[1:], dtype=tensor.dtype, pin_memory=self.device.type == "cuda"
+            )
+            torch.index_select(tensor, 0, chosen, out=rows)
+            rows = rows.to(self.device, non_blocking=True)
+        if is_pixels(rows):
+            rows = to_floats(rows)
+        return rows.contiguous(memory_format=self._layout) if rows.ndim == 4 else rows
 
     @torch.no_grad()
     def _average(self, player: str) -> None:
@@ -380,7 +399,7 @@ class Trainer:
         fingerprint = {
             "game": type(self.game).__name__,
             "turns": dict(self.game.turns),
-            "data": [[*tensor.shape, _checksum(tensor[:256])] for tensor in self.data],
+            "data": self._checksums,
             "optimizers": {n: f"{type(o).__name__} {o.defaults}" for n, o in self.optimizers.items()},
             "schedule": getattr(s.schedule, "__qualname__", repr(s.schedule)),
             "batch_size": s.batch_size if isinstance(s.batch_size, int) else dict(s.batch_size),
@@ -390,6 +409,12 @@ class Trainer:
             "seed": s.seed,
         }
         return json.loads(json.dumps(fingerprint))
+
+    @cached_property
+    def _checksums(self) -> list[list[int]]:
+        """Shape, and checksum of the first rows, of every tensor of the data."""
+        few = ((t, max(1, min(256, _CHECKED * len(t) // max(1, t.nbytes)))) for t in self.data)
+        return [[*tensor.shape, _checksum(tensor[:rows])] for tensor, rows in few]
 
     @property
     def precision(self) -> str:
@@ -455,6 +480,18 @@ def _check(game: Game, data: tuple[Tensor, ...], settings: Settings, world: int)
             raise ValueError(f"batch_size {size} exceeds the {rows} samples of data")
         if size % world:
             raise ValueError(f"batch_size {size} must divide among {world} processes")
+
+
+def _placed(
+    data: tuple[Tensor, ...], device: torch.device, layout: torch.memory_format
+) -> tuple[Tensor, ...]:
+    """The data where each batch is to be taken from: on the device where they leave it half of its memory."""
+    if device.type == "cuda" and sum(t.nbytes for t in data) > torch.cuda.mem_get_info(device)[0] // 2:
+        return data
+    # Bytes may be mapped from a file larger than the memory, which a change of layout would read in whole.
+    return tuple(
+        t.to(device, memory_format=layout) if t.ndim == 4 and not is_pixels(t) else t.to(device) for t in data
+    )
 
 
 def _checksum(tensor: Tensor) -> int:
