@@ -303,7 +303,8 @@ def results_table(folder: str | Path) -> str:
         "folder of its name. FID is between 10,000 samples and MNIST's training set on the embedded",
         "classifier's features; the floor is the FID between MNIST's test and training sets. Balance is the",
         "total variation between the predicted classes of the samples and a uniform mix (0 is even).",
-        "Seconds are training alone. Runs whose device is cuda had the same `cpu` budget, on a GPU.",
+        "Seconds are training alone, on a machine that other work shared at times. Runs whose device is",
+        "cuda had the same `cpu` budget, on a GPU.",
         "",
         "| system | seed | steps | seconds | FID | FID/floor | balance | rarest "
         "| threads | device | precision |",

@@ -206,6 +206,7 @@ def _run(chosen: Study, cell: Cell, budget: Budget, seed: int, path: Path) -> No
         "notes": list(outcome.notes),
         "command": shlex.join(words),
         "threads": torch.get_num_threads(),
+        "device": "cuda" if torch.cuda.is_available() else "cpu",
         "versions": versions(),
         "curve": [] if outcome.history is None else _thinned(list(outcome.history)),
     }
