@@ -383,8 +383,8 @@ def _costs(experiment: Experiment, device: str | None) -> dict[str, str]:
         + ", ".join(f"{name} {_rounded(size, 'B')}" for name, size in memory.items())
         + " (divided among processes)"
         + f"; {_rounded(data, 'B')} of data beside that, on the device if it has room",
-        "time": f"{_duration(costs.seconds)}, or up to twice as long, on {chosen.name} at "
-        f"{chosen.precision}, evaluation apart",
+        "time": f"{_duration(costs.seconds)} at the least, up to three times as long in practice, "
+        f"on {chosen.name} at {chosen.precision}, evaluation apart",
         "basis": f"steps traced without data, operations one after the other, at {chosen.basis} "
         f"({_rounded(chosen.flops, 'FLOP')}/s, {_rounded(chosen.bandwidth, 'B')}/s, "
         f"{chosen.launch * 1e6:.0f} us); {estimate.EXPERIENCE}",
