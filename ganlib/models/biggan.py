@@ -90,21 +90,27 @@ def paper_networks(
     At 128 x 128 with 1,000 classes they have 70,433,988 and 87,982,370 parameters. Images below 128 x 128
     have attention at half their side.
     """
-    widths, judging, keep = paper_widths(size, width)
-    at = min(64, size // 2)
-    orthogonal = nn.init.orthogonal_
+    return _networks(
+        paper_widths(size, width), min(64, size // 2), size, channels, classes, part=20, shared=128
+    )
+
+
+def _networks(
+    widths: tuple[list[int], list[int], int],
+    attention: int,
+    size: int,
+    channels: int,
+    classes: int,
+    *,
+    part: int,
+    shared: int,
+) -> tuple[Generator, Discriminator]:
+    """SAGAN's networks with a shared embedding, a part of z per level and orthogonal first weights."""
+    generating, judging, keep = widths
+    same = {"attention": attention, "initialize": nn.init.orthogonal_}
     return (
-        Generator(
-            20 * len(widths),
-            widths,
-            classes,
-            channels,
-            attention=at,
-            shared=128,
-            skip_z=True,
-            initialize=orthogonal,
-        ),
-        Discriminator(judging, classes, channels, size, keep=keep, attention=at, initialize=orthogonal),
+        Generator(part * len(generating), generating, classes, channels, shared=shared, skip_z=True, **same),
+        Discriminator(judging, classes, channels, size, keep=keep, **same),
     )
 
 
@@ -125,23 +131,8 @@ def recipe(budget: Budget, data: Images | None = None) -> Experiment:
     if slow:
         networks = paper_networks(size, channels, classes)
     else:
-        widths, judging, keep = small_widths(size, budget.pick(smoke=8, cpu=16, gpu=16))
-        at = max(8, size // 2)
-        networks = (
-            Generator(
-                16 * len(widths),
-                widths,
-                classes,
-                channels,
-                attention=at,
-                shared=16,
-                skip_z=True,
-                initialize=nn.init.orthogonal_,
-            ),
-            Discriminator(
-                judging, classes, channels, size, keep=keep, attention=at, initialize=nn.init.orthogonal_
-            ),
-        )
+        widths = small_widths(size, budget.pick(smoke=8, cpu=16, gpu=16))
+        networks = _networks(widths, max(8, size // 2), size, channels, classes, part=16, shared=16)
     generator, _ = networks
     return Experiment(
         ConditionalGAN(

@@ -101,19 +101,16 @@ class ModulatedToImage(nn.Module):
         return x + self.bias.to(x.dtype)[:, None, None]
 
 
+LAYERS = {"convolution": DemodulatedConv2d, "constant": PlainConstant, "image": ModulatedToImage}
+"""What a synthesis network is made of from configuration B on."""
+
+
 def demodulated_synthesis(widths: Sequence[int], w_dim: int, channels: int = 3) -> SynthesisNetwork:
     """StyleGAN's synthesis network, growing as it did, with weight demodulation in place of AdaIN.
 
     Source: Karras et al. 2020, table 1, configurations B to D.
     """
-    return SynthesisNetwork(
-        widths,
-        w_dim,
-        channels,
-        convolution=DemodulatedConv2d,
-        constant=PlainConstant,
-        image=ModulatedToImage,
-    )
+    return SynthesisNetwork(widths, w_dim, channels, **LAYERS)
 
 
 class SkipSynthesis(SynthesisNetwork):
@@ -135,14 +132,7 @@ class SkipSynthesis(SynthesisNetwork):
     """
 
     def __init__(self, widths: Sequence[int], w_dim: int, channels: int = 3) -> None:
-        super().__init__(
-            widths,
-            w_dim,
-            channels,
-            convolution=DemodulatedConv2d,
-            constant=PlainConstant,
-            image=ModulatedToImage,
-        )
+        super().__init__(widths, w_dim, channels, **LAYERS)
 
     def grow(self, size: int, alpha: float = 1.0) -> None:
         """Make images of ``size`` pixels.

@@ -128,10 +128,13 @@ def test_seconds_and_history_go_on(tmp_path):
 # A real kill
 
 
-@pytest.mark.parametrize("game", ["dcgan", "wgan-gp"])
+@pytest.mark.parametrize("game", ["dcgan", "wgan-gp", "growing"])
 def test_kill_at_a_random_moment_and_resume(game, tmp_path):
-    """SIGKILL leaves no chance to tidy up; the run resumed in a new process ends bit-equal."""
-    steps, moment = 60, random.randint(4, 45)
+    """SIGKILL leaves no chance to tidy up; the run resumed in a new process ends bit-equal.
+
+    The growing game is killed while its second size fades in.
+    """
+    steps, moment = 60, random.randint(20, 45) if game == "growing" else random.randint(4, 45)
     program = [sys.executable, toys.__file__, "train", game, str(steps), str(tmp_path / "killed")]
     environment = {
         **os.environ,
@@ -146,10 +149,15 @@ def test_kill_at_a_random_moment_and_resume(game, tmp_path):
     assert child.returncode == -signal.SIGKILL, "the run had ended before it was killed"
     done = read(tmp_path / "killed" / NAME)[1]["step"]
     assert done < steps, "it was killed too late"
+    if game == "growing":
+        assert 0 < toys.GROWTH.at(done).alpha < 1, "no size was fading in"
     again = subprocess.run(program, capture_output=True, text=True, env=environment, timeout=300)
     assert again.returncode == 0, again.stderr
     assert int(again.stdout.split()[0]) > done >= 3, "it began anew"
-    trainer(tmp_path / "whole", toys.GAMES[game](), checkpoint_every=3).fit(steps)
+    whole = Trainer(
+        toys.ALL[game](), pictures(), toys.long_settings(game), out=tmp_path / "whole", progress=False
+    )
+    whole.fit(steps)
     assert_same_run(tmp_path / "whole", tmp_path / "killed")
 
 

@@ -87,7 +87,7 @@ class Seen(Game):
         return {"loss": self.player(batch[0]).square().mean()}
 
 
-def play(steps: int, folder=None, rows: int = 10, stop: int | None = None, **options) -> Trainer:
+def play(steps: int, folder=None, rows: int = 10, **options) -> Trainer:
     with torch.random.fork_rng():
         torch.manual_seed(0)
         game = Seen()

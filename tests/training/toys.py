@@ -16,10 +16,11 @@ import torch
 from torch import Tensor, nn
 
 from ganlib.losses import GradientPenalty, NonSaturating, Wasserstein
+from ganlib.models import progan
 from ganlib.models.dcgan import Discriminator, Generator
 from ganlib.models.gan import GAN
 from ganlib.models.wgan_gp import Critic
-from ganlib.training import Game, Settings, Trainer
+from ganlib.training import Game, Growth, Settings, Trainer
 
 # eps keeps Adam's step smooth where a gradient is near zero. With 1e-8 a rounding difference in such a
 # gradient becomes a whole step of the learning rate, and no tolerance could compare two ways of computing it.
@@ -44,7 +45,19 @@ def wgan_gp(seed: int = 0) -> GAN:
         return GAN(Generator(6, 4, 1, 16), Critic(4, 1, 16), Wasserstein(), [GradientPenalty()], n_critic=2)
 
 
+GROWTH = Growth((8, 16), (16, 2), images=256)
+"""8 x 8 pixels for 16 rounds, then 128 rounds of fading in."""
+
+
+def growing(seed: int = 0) -> progan.GrowingGAN:
+    with torch.random.fork_rng():
+        torch.manual_seed(seed)
+        players = progan.Generator(6, (6, 4, 4), 1), progan.Critic((6, 4, 4), 1)
+        return progan.GrowingGAN(*players, Wasserstein(drift=1e-3), GROWTH, [GradientPenalty()])
+
+
 GAMES = {"dcgan": dcgan, "wgan-gp": wgan_gp}
+ALL = GAMES | {"growing": growing}  # its critic compares the samples of a batch, so processes would matter
 
 
 def settings(**changes) -> Settings:
@@ -56,6 +69,12 @@ def settings(**changes) -> Settings:
         log_every=1,
     )
     return replace(basic, **changes)
+
+
+def long_settings(game: str) -> Settings:
+    """A checkpoint every three rounds, and the growing game's batches and restarts."""
+    schedule = {"batch_size": GROWTH.batches, "restarts": GROWTH.starts} if game == "growing" else {}
+    return settings(checkpoint_every=3, **schedule)
 
 
 class Mean(Game):
@@ -91,9 +110,9 @@ def mean_settings(**changes) -> Settings:
 
 def train(game: str, steps: int, out: str) -> None:
     trainer = Trainer(
-        GAMES[game](),
+        ALL[game](),
         pictures(),
-        settings(checkpoint_every=3),
+        long_settings(game),
         out=out,
         callbacks=[lambda trainer: print(trainer.step, flush=True)],
         progress=False,
