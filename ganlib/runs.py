@@ -383,7 +383,7 @@ def _costs(experiment: Experiment, device: str | None) -> dict[str, str]:
         + ", ".join(f"{name} {_rounded(size, 'B')}" for name, size in memory.items())
         + " (divided among processes)"
         + f"; {_rounded(data, 'B')} of data beside that, on the device if it has room",
-        "time": f"{_duration(costs.seconds)} at the least, up to three times as long in practice, "
+        "time": f"{_duration(costs.seconds)} at the least, two to five times as long in practice, "
         f"on {chosen.name} at {chosen.precision}, evaluation apart",
         "basis": f"steps traced without data, operations one after the other, at {chosen.basis} "
         f"({_rounded(chosen.flops, 'FLOP')}/s, {_rounded(chosen.bandwidth, 'B')}/s, "

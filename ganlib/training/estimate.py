@@ -51,8 +51,8 @@ class Device:
     basis: str
 
 
-EXPERIENCE = "steps on a processor took 0.9 to 3.3 times that"
-"""How good the estimates of time have been."""
+EXPERIENCE = "twenty recipes on a processor took 1.8 to 4.9 times that"
+"""How good the estimates of time have been: ``benchmarks/recipes.py``."""
 
 # What data sheets promise: operations per second by precision (float32 as TF32, which convolutions take where
 # there is one), bytes per second.
@@ -235,7 +235,7 @@ def estimate(experiment: Experiment, device: Device) -> Estimate:
     An operation takes the longest of three times: its arithmetic at the device's speed, its reading and
     writing at the device's bandwidth, its launch. The run's time is the sum over all operations, one after
     the other; evaluating, sampling and loading come on top. Few operations are as good as a benchmark, so
-    expect up to three times as long (:data:`EXPERIENCE`), and more where small networks keep a GPU waiting.
+    expect two to five times as long (:data:`EXPERIENCE`), and more where small networks keep a GPU waiting.
 
     A growing game is looked at in the middle of each size's rounds. A :class:`ganlib.losses.Lazy` term counts
     for its share of the calls, but wholly for memory.
