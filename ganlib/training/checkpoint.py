@@ -13,12 +13,15 @@ import os
 import sys
 import zlib
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
+
+if TYPE_CHECKING:
+    from ganlib.training.game import Game
 
 NAME = "checkpoint.safetensors"
 PREVIOUS = "checkpoint.previous.safetensors"
@@ -86,7 +89,7 @@ def read(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
     return tensors, json.loads(text)
 
 
-def load_run(game: nn.Module, folder: str | Path) -> int:
+def load_run(game: Game, folder: str | Path) -> int:
     """Load the newest checkpoint of ``folder`` into ``game``, averaged weights where there are any.
 
     Returns:
@@ -96,11 +99,13 @@ def load_run(game: nn.Module, folder: str | Path) -> int:
         CheckpointError: if there is no sound checkpoint, or it is of another game.
     """
     tensors, metadata = load(Path(folder))
-    state = under("game", tensors)
-    for name, average in under("ema", tensors).items():
-        state[name] = average
+    averages = under("ema", tensors)
     try:
-        game.load_state_dict(state)
+        game.load_state_dict(under("game", tensors))
+        # A player may be made of several of the game's modules, and need not be an attribute of it.
+        for name, player in game.players.items():
+            if average := under(name, averages):
+                player.load_state_dict(average)
     except RuntimeError as error:
         raise CheckpointError(f"the checkpoint in {folder} is of another game: {error}") from error
     return metadata["step"]

@@ -13,6 +13,7 @@ import pytest
 import torch
 import toys
 from safetensors import safe_open
+from torch import nn
 from toys import Mean, dcgan, mean_settings, pictures, settings, wgan_gp
 
 import ganlib
@@ -377,6 +378,33 @@ def test_load_run_takes_the_averaged_weights(sound):
         assert torch.equal(value, tensors[f"game.discriminator.{name}"])
     with pytest.raises(CheckpointError, match="another game"):
         load_run(wgan_gp(), sound)
+
+
+class Pair(Mean):
+    """One player made of two of the game's modules, and an attribute of neither name."""
+
+    def __init__(self):
+        super().__init__()
+        self.turns = {"both": 1}
+        self.other = nn.Linear(1, 1)
+
+    @property
+    def players(self):
+        return {"both": nn.ModuleList([self.model, self.other])}
+
+    def terms(self, player, batch):
+        return {"error": (self.other(self.model(batch[0])) - 2).square().mean()}
+
+
+def test_load_run_finds_the_averages_of_a_player_that_is_several_modules(tmp_path):
+    chosen = mean_settings(optimizers={"both": partial(torch.optim.SGD, lr=0.1)}, ema={"both": 0.5})
+    t = Trainer(Pair(), torch.ones(8, 1), chosen, out=tmp_path, progress=False)
+    t.fit(3)
+    assert load_run(game := Pair(), tmp_path) == 3
+    with t.averaged() as averaged:
+        for name, value in averaged.state_dict().items():
+            assert torch.equal(game.state_dict()[name], value)
+            assert not torch.equal(value, load(tmp_path)[0][f"game.{name}"]), "the averages equal the weights"
 
 
 # Weights alone
