@@ -318,13 +318,34 @@ def results_table(folder: str | Path) -> str:
             f"{run['threads']} | {run['device']} | {run['precision']} |"
         )
     lines += ["", "Commands: `ganlib train SYSTEM --budget cpu --seed SEED`.", ""]
-    for run in (r for r in found if "fid" not in r["metrics"]):
-        figures = ", ".join(f"{name} {value:.3g}" for name, value in run["metrics"].items())
-        lines += [f"- {run['system']}, seed {run['seed']}, {run['seconds']:.0f} s: {figures}"]
-    lines += [""] if lines[-1] else []
+    lines += further_figures(found)
     for study in studies.all_studies():
         lines += studies.table(study.name, folder)
     return "\n".join(lines)
+
+
+IN_THE_TABLE = {"fid", "fid_floor", "fid_over_floor", "class_balance", "rarest_digit_share"}
+
+
+def further_figures(found: list[dict[str, Any]]) -> list[str]:
+    """What the table of :func:`results_table` has no column for: a row per figure, a column per seed."""
+    rows: dict[tuple[str, str], dict[int, float]] = {}
+    for run in found:
+        known = IN_THE_TABLE if "fid" in run["metrics"] else set()
+        # Without an FID there is no row above to tell the seconds, and nobody says how many samples it took.
+        figures = {} if known else {"seconds": run["seconds"]}
+        figures |= {k: v for k, v in run["metrics"].items() if k not in known | {"samples"}}
+        for name, value in figures.items():
+            rows.setdefault((run["system"], name), {})[run["seed"]] = value
+    if not rows:
+        return []
+    seeds = sorted({seed for row in rows.values() for seed in row})
+    titles = ["system", "figure", *(f"seed {seed}" for seed in seeds)]
+    table = [f"| {' | '.join(titles)} |", f"|---|---|{'--:|' * len(seeds)}"]
+    for (system, name), values in rows.items():
+        cells = [f"{values[seed]:.4g}" if seed in values else "" for seed in seeds]
+        table.append(f"| {' | '.join([system, name.replace('_', ' '), *cells])} |")
+    return ["## Further figures of these runs", "", *table, ""]
 
 
 def load_history(folder: str | Path) -> History:

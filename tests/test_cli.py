@@ -392,6 +392,25 @@ def test_reproduce_writes_the_table(toy, tmp_path, capsys):
     assert (folder / "README.md").read_text().count("| toy") == 2
 
 
+def test_further_figures_stand_in_columns_of_their_seeds():
+    made = {"fid": 1.0, "fid_floor": 1.0, "fid_over_floor": 1.0, "class_balance": 0.0, "samples": 9}
+    found = [
+        {"system": "told", "seed": seed, "seconds": 7.0, "metrics": made | {"requested_accuracy": share}}
+        for seed, share in ((0, 0.25), (2, 0.98765))
+    ]
+    found.append({"system": "plane", "seed": 1, "seconds": 7.0, "metrics": {"modes": 8.0, "samples": 9}})
+    title, _, head, _, *rows, _ = runs.further_figures(found)
+    assert title.startswith("#") and head == "| system | figure | seed 0 | seed 1 | seed 2 |"
+    cells = [[cell.strip() for cell in row.split("|")[1:-1]] for row in rows]
+    # The FID table above tells the seconds of the runs that have a row there.
+    assert cells == [
+        ["told", "requested accuracy", "0.25", "", "0.9877"],
+        ["plane", "seconds", "", "7", ""],
+        ["plane", "modes", "", "8", ""],
+    ]
+    assert runs.further_figures([]) == []
+
+
 def test_reproduce_weights_are_the_averaged_ones(toy, tmp_path):
     from ganlib.training.checkpoint import load_weights
 
