@@ -16,20 +16,26 @@ from ganlib.layers.equalized import (
     upsample,
 )
 from ganlib.layers.graph import GatedSum, RelationalGraphConvolution, pack, unpack
+from ganlib.layers.masked import Cursor, GatedStacks, MaskedConv2d, causal_mask, receptive_field, streaming
 from ganlib.layers.minibatch import MinibatchDiscrimination, MinibatchStd
 from ganlib.layers.modulated import ModulatedConv2d, modulated_conv2d
+from ganlib.layers.pyramid import Scaling, collapse_pyramid, laplacian_pyramid
 from ganlib.layers.spectral import SpectralNorm, spectral_norm
 from ganlib.layers.style import AdaIN, NoiseInjection, adain
+from ganlib.layers.text import TextEncoder
 from ganlib.layers.virtual import Referenced, VirtualBatchNorm
 from ganlib.layers.wrappers import InstanceNoise, Packed
 
 __all__ = [
     "AdaIN",
     "ConditionalBatchNorm",
+    "Cursor",
     "EqualizedConv2d",
     "EqualizedLinear",
+    "GatedStacks",
     "GatedSum",
     "InstanceNoise",
+    "MaskedConv2d",
     "MinibatchDiscrimination",
     "MinibatchStd",
     "ModulatedConv2d",
@@ -39,17 +45,24 @@ __all__ = [
     "Projection",
     "Referenced",
     "RelationalGraphConvolution",
+    "Scaling",
     "SelfAttention",
     "SpectralNorm",
+    "TextEncoder",
     "VirtualBatchNorm",
     "adain",
     "attention_maps",
     "blur",
+    "causal_mask",
+    "collapse_pyramid",
     "downsample",
+    "laplacian_pyramid",
     "mixes_samples",
     "modulated_conv2d",
     "pack",
+    "receptive_field",
     "spectral_norm",
+    "streaming",
     "unpack",
     "upsample",
 ]

@@ -16,6 +16,7 @@ from ganlib.losses.auxiliary import (
     features_at,
     pulling_away,
 )
+from ganlib.losses.information import CategoricalCode, ContinuousCode, gaussian_bound, information_bound
 from ganlib.losses.path_length import PathLength, jacobian_lengths
 from ganlib.losses.penalties import (
     R1,
@@ -31,6 +32,8 @@ from ganlib.losses.penalties import (
 __all__ = [
     "R1",
     "R2",
+    "CategoricalCode",
+    "ContinuousCode",
     "EnergyMargin",
     "FeatureMatching",
     "GradientPenalty",
@@ -46,7 +49,9 @@ __all__ = [
     "clip_weights_",
     "feature_matching",
     "features_at",
+    "gaussian_bound",
     "gradient_norms",
+    "information_bound",
     "interpolate",
     "jacobian_lengths",
     "perturb",

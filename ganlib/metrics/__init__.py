@@ -1,5 +1,6 @@
 """Feature extractors and metrics."""
 
+from ganlib.layers.pyramid import collapse_pyramid, laplacian_pyramid
 from ganlib.metrics.balance import class_balance
 from ganlib.metrics.classifier import ClassifierFeatures
 from ganlib.metrics.features import Estimate, extract_features
@@ -27,7 +28,7 @@ from ganlib.metrics.perceptual import (
     perceptual_path_length,
     slerp,
 )
-from ganlib.metrics.sliced import collapse_pyramid, laplacian_pyramid, swd
+from ganlib.metrics.sliced import swd
 from ganlib.metrics.strokes import Strokes, strokes
 
 __all__ = [

@@ -1,6 +1,6 @@
 r"""Sliced Wasserstein distance of image patches, level by level of a Laplacian pyramid: ProGAN's metric.
 
-Read in this order: :func:`swd` (the metric), :func:`laplacian_pyramid` (its levels),
+Read in this order: :func:`swd` (the metric), :func:`ganlib.layers.pyramid.laplacian_pyramid` (its levels),
 :func:`patch_descriptors` (its points), :func:`sliced_distance` (its distance).
 """
 
@@ -11,9 +11,10 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from ganlib.layers.pyramid import laplacian_pyramid
+
 PATCH = 7
 SMALLEST = 16  # the coarsest level has at least this side
-BINOMIAL = (1 / 16, 4 / 16, 6 / 16, 4 / 16, 1 / 16)
 
 
 @torch.no_grad()
@@ -54,7 +55,8 @@ def swd(
     if patches < 1 or directions < 1:
         raise ValueError(f"patches and directions must be at least 1, got {patches} and {directions}")
     distances = {}
-    for sides in zip(*(laplacian_pyramid(_floats(images)) for images in (real, generated)), strict=True):
+    pyramids = (laplacian_pyramid(_floats(images), smallest=SMALLEST) for images in (real, generated))
+    for sides in zip(*pyramids, strict=True):
         height, width = sides[0].shape[2:]
         places = torch.stack(
             [
@@ -66,54 +68,6 @@ def swd(
         lines = torch.randn(directions, x.shape[1], generator=rng, device=rng.device)
         distances[height] = sliced_distance(x, y, F.normalize(lines, dim=1)).item()
     return distances
-
-
-def laplacian_pyramid(images: Tensor, levels: int | None = None) -> list[Tensor]:
-    """Images split into octaves: each level is what the next coarser one, enlarged, leaves to be added.
-
-    Halving is a binomial filter (1, 4, 6, 4, 1)/16 and every second pixel; doubling puts zeros between and
-    filters with twice these weights. The border is mirrored at its pixel centres. The last level is the small
-    image itself.
-
-    Args:
-        images: ``(N, C, H, W)``.
-        levels: how many; None for as many as leave both sides at 16 or more.
-
-    Returns:
-        Tensors ``(N, C, H / 2^k, W / 2^k)``, finest first; :func:`collapse_pyramid` adds them up again.
-
-    Raises:
-        ValueError: unless the sides are at least 16 and halve without rest down to the last level.
-
-    Source: Burt and Adelson, "The Laplacian Pyramid as a Compact Image Code", 1983.
-    """
-    if images.ndim != 4 or 0 in images.shape or not images.is_floating_point():
-        raise ValueError(
-            f"images must be floating point (N, C, H, W), got {images.dtype} {tuple(images.shape)}"
-        )
-    smaller = min(images.shape[2:])
-    if levels is None:
-        levels = max(1, (smaller // SMALLEST).bit_length())
-    step = 1 << (levels - 1) if levels > 0 else 0
-    if levels < 1 or smaller < SMALLEST * step or any(side % step for side in images.shape[2:]):
-        raise ValueError(
-            f"images must have sides of at least {SMALLEST * step} that are multiples of {step} for "
-            f"{levels} levels, got {tuple(images.shape[2:])}"
-        )
-    pyramid = [images]
-    for _ in range(levels - 1):
-        fine = pyramid[-1]
-        coarse = _blur(fine)[:, :, ::2, ::2]
-        pyramid[-1:] = [fine - _double(coarse), coarse]
-    return pyramid
-
-
-def collapse_pyramid(pyramid: list[Tensor]) -> Tensor:
-    """The images that :func:`laplacian_pyramid` split, up to rounding: from the coarsest, double and add."""
-    image = pyramid[-1]
-    for level in reversed(pyramid[:-1]):
-        image = _double(image) + level
-    return image
 
 
 def patch_descriptors(images: Tensor, places: Tensor) -> Tensor:
@@ -192,19 +146,3 @@ def _floats(images: Tensor) -> Tensor:
     if not images.is_floating_point() or not images.isfinite().all():
         raise ValueError(f"images must be finite floating-point numbers, got {images.dtype}")
     return images.to(torch.promote_types(images.dtype, torch.float32))
-
-
-def _blur(images: Tensor) -> Tensor:
-    """The binomial filter on each channel, mirrored at the border."""
-    height, width = images.shape[2:]
-    padded = F.pad(images, (2, 2, 2, 2), mode="reflect")
-    # Shifted sums, not a convolution, which a GPU rounds to TF32.
-    columns = sum(w * padded[:, :, :, i : i + width] for i, w in enumerate(BINOMIAL))
-    return sum(w * columns[:, :, i : i + height] for i, w in enumerate(BINOMIAL))
-
-
-def _double(images: Tensor) -> Tensor:
-    n, channels, height, width = images.shape
-    spread = images.new_zeros(n, channels, 2 * height, 2 * width)
-    spread[:, :, ::2, ::2] = images
-    return 4 * _blur(spread)  # a quarter of the pixels hold all the light

@@ -113,6 +113,29 @@ class Discriminator(nn.Module):
         return self.layers(x)
 
 
+class Encoder(nn.Module):
+    """Images ``(N, channels, size, size)`` -> ``(N, outputs)``, the generator's mirror image.
+
+    The discriminator up to its last convolution, which gives ``outputs`` numbers in place of one: as many as
+    latents for an encoder that names one code, twice as many for one that gives a mean and a variance.
+
+    Args:
+        outputs: numbers per image.
+        width: channels after the first convolution; twice as many at each level below.
+        channels: of the images.
+        size: side of the images, a power of two of at least 8.
+    """
+
+    def __init__(self, outputs: int, width: int = 64, channels: int = 1, size: int = 32) -> None:
+        super().__init__()
+        *body, last, _ = Discriminator(width, channels, size).layers
+        self.layers = nn.Sequential(*body, nn.Conv2d(last.in_channels, outputs, 4), nn.Flatten())
+        initialize_(self)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.layers(x)
+
+
 def initialize_(module: nn.Module) -> nn.Module:
     """Draw convolution weights from N(0, 0.02), batch-norm scales from N(1, 0.02), zero the biases; in place.
 

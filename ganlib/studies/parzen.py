@@ -19,12 +19,10 @@ from torch import Tensor
 from ganlib import systems
 from ganlib.data import Images, mnist
 from ganlib.metrics import fid, mnist_moments, parzen_log_likelihood, parzen_sigma
+from ganlib.models.cgan import SIGMAS, TRAIN
 from ganlib.studies import Cell, Outcome, fit, study
 from ganlib.training import Budget, History, Trainer
 
-TRAIN = 50_000
-# The published program tries ten widths from 0.1 to 1; these are the ten and two between each neighbours.
-SIGMAS = torch.logspace(-1, 0, 28, dtype=torch.float64).tolist()
 SHOWN = 32
 
 

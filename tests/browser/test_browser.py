@@ -32,7 +32,7 @@ SETTINGS = {
 }
 # Of these notebooks only the imports and the cell that shows the widget run here. All cells of all notebooks
 # run in tests/notebooks, and those of 02 in the browser, too.
-WIDGETS = {"03": "EarthMover()", "05": "GANLab()"}
+WIDGETS = {"03": "EarthMover()", "05": "GANLab()", "11": "ManifoldBrush"}
 
 
 def _shorten(path, widget):
@@ -270,3 +270,63 @@ STILL = """() => {
     window.stepsBefore = now;
     return now === before;
 }"""
+
+
+def test_the_manifold_follows_the_brush(open_notebook):
+    page = open_notebook(notebook("11"))
+    complaints = []
+    page.on("pageerror", lambda error: complaints.append(str(error)))
+    page.on("console", lambda said: complaints.append(said.text) if said.type == "error" else None)
+    brush = page.locator(".ganbrush").first
+    brush.scroll_into_view_if_needed()
+    sample, result, status = (brush.locator(name) for name in ("canvas.sample", "canvas.result", ".status"))
+    page.wait_for_function("document.querySelector('.ganbrush .sample').dataset.frame > 0")
+    box = sample.bounding_box()
+
+    def pixels():
+        return [canvas.evaluate("canvas => canvas.toDataURL()") for canvas in (sample, result)]
+
+    def stroke(begin, end, tool, during=lambda: None):
+        brush.get_by_role("button", name=tool).click()
+        (x0, y0), (x1, y1) = (
+            (box["x"] + x * box["width"], box["y"] + y * box["height"]) for x, y in (begin, end)
+        )
+        page.mouse.move(x0, y0)
+        page.mouse.down()
+        page.mouse.move(x1, y1, steps=4)
+        during()
+        page.mouse.up()
+
+    # The sample follows while the button is down, the photo when it is let go.
+    before, frame = pixels(), sample.get_attribute("data-frame")
+    follows = "n => document.querySelector('.ganbrush .sample').dataset.frame > Number(n)"
+    stroke((0.3, 0.2), (0.7, 0.2), "White brush", lambda: page.wait_for_function(follows, arg=frame))
+    status.get_by_text("1 stroke,").wait_for()
+    page.wait_for_function(REPAINTED, arg=["result", before[1]])
+    assert pixels()[0] != before[0]
+    # What was asked for is tinted blue.
+    red, _, blue = sample.evaluate(
+        "c => [...c.getContext('2d').getImageData(c.width / 2, c.height / 5, 1, 1).data].slice(0, 3)"
+    )
+    assert blue > red
+
+    # A patch that is dragged is another stroke; taken back, all is as it was.
+    stroke((0.5, 0.5), (0.6, 0.5), "Drag a patch")
+    status.get_by_text("2 strokes,").wait_for()
+    for _ in range(2):
+        brush.get_by_role("button", name="Undo").click()
+    page.wait_for_function(BACK, arg=before)
+
+    # Without a mouse: two steps to the left, and a dab of black.
+    brush.get_by_role("button", name="Black brush").focus()
+    page.keyboard.press("Enter")
+    sample.focus()
+    for key in ("ArrowLeft", "ArrowLeft", "Space"):
+        page.keyboard.press(key)
+    status.get_by_text("1 stroke,").wait_for()
+    assert not complaints
+
+
+REPAINTED = "([name, before]) => document.querySelector(`.ganbrush .${name}`).toDataURL() !== before"
+BACK = """before => ['sample', 'result'].every(
+    (name, i) => document.querySelector(`.ganbrush .${name}`).toDataURL() === before[i])"""

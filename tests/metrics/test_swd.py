@@ -7,14 +7,10 @@ import scipy.ndimage
 import scipy.stats
 import torch
 
+from ganlib import metrics
 from ganlib.data import mnist
-from ganlib.metrics.sliced import (
-    collapse_pyramid,
-    laplacian_pyramid,
-    patch_descriptors,
-    sliced_distance,
-    swd,
-)
+from ganlib.layers import pyramid
+from ganlib.metrics.sliced import patch_descriptors, sliced_distance, swd
 
 
 def normal(*shape, seed=0):
@@ -44,54 +40,22 @@ def naive_pyramid(images, levels):
         spread[:, :, ::2, ::2] = x
         return scipy.ndimage.convolve(spread, 4 * FILTER[None, None], mode="mirror")
 
-    pyramid = [images]
+    found = [images]
     for _ in range(levels - 1):
-        pyramid.append(down(pyramid[-1]))
-        pyramid[-2] = pyramid[-2] - up(pyramid[-1])
-    return pyramid
+        found.append(down(found[-1]))
+        found[-2] = found[-2] - up(found[-1])
+    return found
 
 
-def test_pyramid_equals_scipys_filters():
-    images = normal(2, 3, 64, 96)
-    ours, expected = laplacian_pyramid(images), naive_pyramid(images.numpy(), 3)
-    assert [level.shape[2:] for level in ours] == [(64, 96), (32, 48), (16, 24)]
-    for level, other in zip(ours, expected, strict=True):
-        np.testing.assert_allclose(level, other, atol=1e-14)  # rounding of float64 on values of size 1
+def test_the_pyramid_is_the_layers():
+    assert metrics.laplacian_pyramid is pyramid.laplacian_pyramid
+    assert metrics.collapse_pyramid is pyramid.collapse_pyramid
 
 
-@pytest.mark.parametrize("levels", [None, 1, 2])
-def test_pyramid_adds_up_again(levels):
-    images = normal(3, 2, 64, 64)
-    torch.testing.assert_close(
-        collapse_pyramid(laplacian_pyramid(images, levels)), images, rtol=0, atol=1e-14
-    )
-    digits = mnist("test").images[:20]
-    pyramid = laplacian_pyramid(digits)
-    assert [level.shape[-1] for level in pyramid] == [32, 16]
-    assert (collapse_pyramid(pyramid) - digits).abs().max() <= 2.5e-7  # two roundings of float32 near 1
-
-
-def test_constant_images_have_no_detail():
-    fine, coarse = laplacian_pyramid(torch.full((1, 1, 32, 32), 0.7, dtype=torch.float64))
-    assert fine.abs().max() < 1e-15
-    torch.testing.assert_close(coarse, torch.full_like(coarse, 0.7), rtol=1e-14, atol=0)
-
-
-@pytest.mark.parametrize(
-    ("images", "levels", "message"),
-    [
-        (torch.zeros(1, 1, 8, 8), None, r"at least 16 .* got \(8, 8\)"),
-        (torch.zeros(1, 1, 33, 32), None, "multiples of 2 for 2 levels"),
-        (torch.zeros(1, 1, 32, 32), 3, "at least 64 that are multiples of 4 for 3 levels"),
-        (torch.zeros(1, 1, 32, 32), 0, "for 0 levels"),
-        (torch.zeros(32, 32), None, r"got torch.float32 \(32, 32\)"),
-        (torch.zeros(0, 1, 32, 32), None, r"got torch.float32 \(0, 1, 32, 32\)"),
-        (torch.zeros(1, 1, 32, 32).byte(), None, "got torch.uint8"),
-    ],
-)
-def test_images_without_a_pyramid(images, levels, message):
-    with pytest.raises(ValueError, match=message):
-        laplacian_pyramid(images, levels)
+def test_patches_need_images_of_sixteen_pixels():
+    """The pyramid can have smaller levels; the metric ends where its patches still tell places."""
+    images = normal(3, 1, 64, 32)
+    assert list(swd(images, images, rng=rng(), patches=4, directions=8)) == [64, 32]
 
 
 # --- patches ------------------------------------------------------------------------------------------------
