@@ -80,14 +80,15 @@ def test_register_and_get(monkeypatch):
 def test_trains_at_smoke(system, tmp_path):
     experiment = system.experiment(Budget.SMOKE)
     assert len(experiment.data[0]) == 1000, "a smoke run takes a thousand images"
-    before = {n: p.detach().clone() for n, p in experiment.game.named_parameters()}
+    players = experiment.game.players
+    before = {name: [p.detach().clone() for p in module.parameters()] for name, module in players.items()}
     trainer = Trainer(experiment.game, experiment.data, experiment.settings, out=tmp_path, progress=False)
     history = trainer.fit(experiment.steps)
     assert trainer.step == experiment.steps and history[-1]["step"] == experiment.steps
     assert all(math.isfinite(value) for row in history for value in row.values())
-    for player, module in experiment.game.players.items():
-        moved = [n for n, p in module.named_parameters(player) if not torch.equal(before[n], p)]
-        assert moved, f"{player} did not learn"
+    for player, module in players.items():
+        pairs = zip(before[player], module.parameters(), strict=True)
+        assert not all(torch.equal(old, new) for old, new in pairs), f"{player} did not learn"
     samples = trainer.sample(10)
     assert samples.shape == (10, *experiment.data[0].shape[1:])
     assert samples.isfinite().all()

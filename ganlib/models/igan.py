@@ -464,11 +464,15 @@ def recipe(budget: Budget, data: Images | None = None) -> Experiment:
         "Adam at 2e-3 for the encoder. Feature weight and noise were set before the first run, the rounds "
         "after one on seed 0, by the clock."
     )
-    game = InteractiveGAN(
+    networks = (
         Generator(latent_dim, width, channels, size),
         Discriminator(width, channels, size),
         Encoder(latent_dim, width, channels, size),
+    )
+    game = InteractiveGAN(
+        *networks,
         NonSaturating(real_label=1.0 if slow else 0.9),
+        depth=min(5, len(networks[1].layers) - 2),  # images of 8 x 8 leave D two layers before its last
     )
     return Experiment(
         game,

@@ -311,7 +311,7 @@ def test_refuses_codes_that_do_not_fit(codes, message):
 
 def test_refuses_games_without_codes_or_noise():
     with pytest.raises(ValueError, match="codes must be one or more"):
-        toy(())
+        InfoGAN(toy().generator, Reader(), NonSaturating(), ())
     with pytest.raises(ValueError, match="distinct names"):
         toy((CategoricalCode(3), CategoricalCode(4)))
     crowded = toy().generator, Reader(), NonSaturating(), (CategoricalCode(7),)
