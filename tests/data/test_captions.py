@@ -130,9 +130,10 @@ def bar(width: int, height: int, shear: float) -> torch.Tensor:
 
 
 def test_attributes_of_drawn_bars():
-    """Slants of -27, 11 (still upright) and 27 degrees; pens of 1, 4 and 5 pixels; lengths of 28 and 10 (sizes 8.1 and 3.2).
+    """Slants of -27, 11 (still upright) and 27 degrees; pens of 1, 4 and 5 pixels; lengths of 28 and 10.
 
-    A short bar's thickness counts its ends as outline: 2 (50 / (2 (5 + 10))) = 3.3.
+    Sizes are 8.1 and 3.2: a length over the root of 12, and a little for the width. A short bar's thickness
+    counts its ends as outline: 2 (50 / (2 (5 + 10))) = 3.3.
     """
     drawn = torch.stack([bar(1, 28, -0.5), bar(4, 28, 0.2), bar(5, 10, 0.5), torch.full((1, 32, 32), -1.0)])
     found = attributes(drawn, torch.tensor([1, 1, 7, 0]))
