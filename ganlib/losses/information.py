@@ -90,8 +90,8 @@ class CategoricalCode:
 
     .. math:: \log Q(c \mid x) = \ell_c(x) - \log \sum_k \exp \ell_k(x), \qquad H(c) = \log K
 
-    The softmax is in here, once: a network that ends in another one could give no class more than e / (e + K
-    - 1), a quarter for K = 10, and hardly a gradient.
+    The softmax is in here, once: a network that ends in another one could give no class more than
+    e / (e + K - 1), less than a quarter for K = 10, and hardly a gradient.
 
     Args:
         classes: K, at least 2.

@@ -18,9 +18,9 @@ from ganlib.losses import NonSaturating
 from ganlib.models import dcgan
 from ganlib.models.conditional import ConditionalGAN, conditional_report
 from ganlib.models.gan import Maxout
-from ganlib.models.recipes import adam, image_data
+from ganlib.models.recipes import image_data
 from ganlib.systems import system
-from ganlib.training import Budget, Experiment, Game, LinearDecay, Settings
+from ganlib.training import Budget, Experiment, Game
 
 TRAIN = 50_000  # MNIST's first images; the other 10,000 choose the width of the Parzen window
 # Ten widths from 0.1 to 1 in the published program, here with two more between each neighbours.
@@ -231,16 +231,7 @@ def recipe(budget: Budget, data: Images | None = None) -> Experiment:
     return Experiment(
         game,
         images,
-        Settings(
-            optimizers={
-                "discriminator": adam(2e-4, 0.5) if slow else adam(1e-3, 0.5, 0.99),
-                "generator": adam(2e-4, 0.5) if slow else adam(4e-3, 0.5, 0.99),
-            },
-            batch_size=budget.pick(smoke=16, cpu=64, gpu=128),
-            ema={"generator": 0.999},
-            schedule=None if slow else LinearDecay(2 * steps // 5, steps),
-            log_every=budget.pick(smoke=2, cpu=50, gpu=100),
-        ),
+        dcgan.settings(budget, steps),
         steps=steps,
         evaluate=report(data, budget),
         notes=(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING
 
@@ -13,10 +14,10 @@ from ganlib.layers.text import TextEncoder
 from ganlib.losses import NonSaturating
 from ganlib.models import dcgan
 from ganlib.models.gan import GAN, AdversarialLoss
-from ganlib.models.recipes import adam, digit_report
+from ganlib.models.recipes import digit_report
 from ganlib.random import uniform
 from ganlib.systems import system
-from ganlib.training import Budget, Experiment, Game, LinearDecay, Settings
+from ganlib.training import Budget, Experiment, Game
 
 if TYPE_CHECKING:
     from ganlib.data import Images
@@ -465,16 +466,7 @@ def experiment(
     return Experiment(
         game,
         found,
-        Settings(
-            optimizers={
-                "discriminator": adam(2e-4, 0.5) if slow else adam(1e-3, 0.5, 0.99),
-                "generator": adam(2e-4, 0.5) if slow else adam(4e-3, 0.5, 0.99),
-            },
-            batch_size=budget.pick(smoke=16, cpu=64, gpu=64),
-            ema={"generator": 0.999},
-            schedule=None if slow else LinearDecay(2 * steps // 5, steps),
-            log_every=budget.pick(smoke=2, cpu=50, gpu=100),
-        ),
+        replace(dcgan.settings(budget, steps), batch_size=budget.pick(smoke=16, cpu=64, gpu=64)),
         steps=steps,
         evaluate=_report(data, budget, tokenizer),
         notes=tuple(notes),

@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 import torch
@@ -13,11 +13,11 @@ from torch import Tensor, nn
 from torch.nn.functional import softplus
 
 from ganlib.losses import NonSaturating
-from ganlib.models.dcgan import Discriminator, Encoder, Generator
+from ganlib.models.dcgan import Discriminator, Encoder, Generator, settings
 from ganlib.models.gan import GAN, AdversarialLoss, Regularizer
 from ganlib.models.recipes import adam, digit_report, image_data
 from ganlib.systems import system
-from ganlib.training import Budget, Experiment, Game, LinearDecay, Settings
+from ganlib.training import Budget, Experiment, Game
 
 if TYPE_CHECKING:
     from ganlib.data import Images
@@ -459,6 +459,7 @@ def recipe(budget: Budget, data: Images | None = None) -> Experiment:
     latent_dim = budget.pick(smoke=16, cpu=64, gpu=100)
     steps = budget.pick(smoke=6, cpu=2000, gpu=50_000)
     slow = budget is Budget.GPU
+    common = settings(budget, steps)
     quick = (
         "For minutes in place of hours: the quick settings of dcgan for 2,000 rounds in place of 5,600; "
         "Adam at 2e-3 for the encoder. Feature weight and noise were set before the first run, the rounds "
@@ -477,16 +478,10 @@ def recipe(budget: Budget, data: Images | None = None) -> Experiment:
     return Experiment(
         game,
         images,
-        Settings(
-            optimizers={
-                "discriminator": adam(2e-4, 0.5) if slow else adam(1e-3, 0.5, 0.99),
-                "generator": adam(2e-4, 0.5) if slow else adam(4e-3, 0.5, 0.99),
-                "encoder": adam(2e-4, 0.5) if slow else adam(2e-3, 0.5, 0.99),
-            },
-            batch_size=budget.pick(smoke=16, cpu=64, gpu=128),
-            ema={"generator": 0.999, "encoder": 0.999},
-            schedule=None if slow else LinearDecay(2 * steps // 5, steps),
-            log_every=budget.pick(smoke=2, cpu=50, gpu=100),
+        replace(
+            common,
+            optimizers={**common.optimizers, "encoder": adam(2e-4, 0.5) if slow else adam(2e-3, 0.5, 0.99)},
+            ema={**common.ema, "encoder": 0.999},
         ),
         steps=steps,
         evaluate=projection_report(data, budget),

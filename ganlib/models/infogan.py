@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, NamedTuple
 
 import torch
@@ -19,7 +19,7 @@ from ganlib.models.gan import GAN, AdversarialLoss, Regularizer, due
 from ganlib.models.recipes import adam, digit_report, image_data
 from ganlib.random import normal, uniform
 from ganlib.systems import system
-from ganlib.training import Budget, Experiment, Game, LinearDecay, Settings
+from ganlib.training import Budget, Experiment, Game
 
 if TYPE_CHECKING:
     from ganlib.data import Images
@@ -49,15 +49,15 @@ class InfoGAN(GAN):
         regularizers: penalties on the discriminator, which see its logits.
         n_critic: discriminator steps per generator step.
         lenses: code's name -> a random map of images, such as :class:`RandomHand`, through which Q reads
-            that code in training. T(x) knows of c only what x knows, so :math:`I(c; T(x)) \\le I(c; x)`, and
+            that code in training. T(x) knows of c only what x knows, so :math:`I(c; T(x)) \le I(c; x)`, and
             the bound is one still (the data processing inequality). It tells Q what a code is *not* about.
 
     Raises:
         ValueError: if there is no code, two share a name, they leave no latent for noise, or a
             lens is for no code.
 
-    Source: Chen et al. 2016, section 5, eq. 6. Lecture: OUC "InfoGAN", where the same line has I in place of
-    its bound and hence no Q.
+    Source: Chen et al. 2016, section 5; turns and losses as in the authors' published code. Lecture: OUC
+    "InfoGAN", where the line above has I in place of its bound, and hence no Q.
     """
 
     def __init__(
@@ -440,6 +440,7 @@ def recipe(budget: Budget, data: Images | None = None) -> Experiment:
     width = budget.pick(smoke=8, cpu=32, gpu=64)
     steps = budget.pick(smoke=4, cpu=3100, gpu=5000)
     slow = budget is Budget.GPU
+    common = dcgan.settings(budget, steps)
     codes = (
         CategoricalCode(10, gain=1.0 if slow else 3.0),
         ContinuousCode(2, weight=1.0 if slow else 0.5, std=1.0),
@@ -454,16 +455,7 @@ def recipe(budget: Budget, data: Images | None = None) -> Experiment:
     return Experiment(
         game,
         (images.images,),  # without the labels: nobody can look at them from here on
-        Settings(
-            optimizers={
-                "discriminator": adam(2e-4, 0.5) if slow else adam(1e-3, 0.5, 0.99),
-                "generator": adam(1e-3, 0.5) if slow else adam(4e-3, 0.5, 0.99),
-            },
-            batch_size=budget.pick(smoke=16, cpu=64, gpu=128),
-            ema={"generator": 0.999},
-            schedule=None if slow else LinearDecay(2 * steps // 5, steps),
-            log_every=budget.pick(smoke=2, cpu=50, gpu=100),
-        ),
+        replace(common, optimizers={**common.optimizers, "generator": adam(1e-3, 0.5)}) if slow else common,
         steps=steps,
         evaluate=code_report(data, budget),
         notes=(

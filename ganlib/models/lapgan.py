@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from typing import Any
 
 import torch
@@ -13,11 +13,11 @@ from ganlib.data import Images, mnist
 from ganlib.layers.pyramid import LINEAR, Scaling
 from ganlib.losses import NonSaturating
 from ganlib.models.conditional import ConditionalGAN, conditional_report
-from ganlib.models.dcgan import Discriminator, initialize_
+from ganlib.models.dcgan import Discriminator, initialize_, settings
 from ganlib.models.gan import GAN, due
-from ganlib.models.recipes import adam, image_data
+from ganlib.models.recipes import image_data
 from ganlib.systems import system
-from ganlib.training import Budget, Experiment, Game, LinearDecay, Settings
+from ganlib.training import Budget, Experiment, Game
 
 SMALLEST = 8  # side of the smallest images, the paper's
 EMBEDDING = 16  # length of a class's vector
@@ -410,22 +410,17 @@ def recipe(budget: Budget, data: Images | None = None) -> Experiment:
     """Digits, told which: 8 x 8, then 16 x 16, then 32 x 32; or any images of a power of two from 8 on."""
     images = image_data(data, budget)
     channels, size = images.images.shape[1:3]
-    slow = budget is Budget.GPU
     steps = budget.pick(smoke=4, cpu=2000, gpu=100_000)
     classes = int(images.labels.max()) + 1
     game = LAPGAN(networks(size, channels, budget, classes), first_turns=2)
-    fast = {"discriminator": adam(1e-3, 0.5, 0.99), "generator": adam(4e-3, 0.5, 0.99)}
+    common = settings(budget, steps)
     return Experiment(
         game,
         images,
-        Settings(
-            optimizers={
-                name: adam(2e-4, 0.5) if slow else fast[role] for name, (_, role) in game.roles.items()
-            },
-            batch_size=budget.pick(smoke=16, cpu=64, gpu=128),
-            ema={name: 0.999 for name, (_, role) in game.roles.items() if role == "generator"},
-            schedule=None if slow else LinearDecay(2 * steps // 5, steps),
-            log_every=budget.pick(smoke=2, cpu=50, gpu=100),
+        replace(
+            common,
+            optimizers={name: common.optimizers[role] for name, (_, role) in game.roles.items()},
+            ema={name: common.ema[role] for name, (_, role) in game.roles.items() if role in common.ema},
         ),
         steps=steps,
         evaluate=pyramid_report(data, budget),

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from ganlib.losses import LeastSquares
-from ganlib.models.dcgan import Discriminator, Generator
+from ganlib.models.dcgan import Discriminator, Generator, settings
 from ganlib.models.gan import GAN
-from ganlib.models.recipes import adam, digit_report, image_data
+from ganlib.models.recipes import digit_report, image_data
 from ganlib.systems import system
-from ganlib.training import Budget, Experiment, LinearDecay, Settings
+from ganlib.training import Budget, Experiment
 
 if TYPE_CHECKING:
     from ganlib.data import Images
@@ -37,16 +38,7 @@ def recipe(budget: Budget, data: Images | None = None) -> Experiment:
     return Experiment(
         game,
         images,
-        Settings(
-            optimizers={
-                "discriminator": adam(2e-4, 0.5) if slow else adam(1e-3, 0.5, 0.99),
-                "generator": adam(2e-4, 0.5) if slow else adam(4e-3, 0.5, 0.99),
-            },
-            batch_size=budget.pick(smoke=16, cpu=64, gpu=64),
-            ema={"generator": 0.999},
-            schedule=None if slow else LinearDecay(2 * steps // 5, steps),
-            log_every=budget.pick(smoke=2, cpu=50, gpu=100),
-        ),
+        replace(settings(budget, steps), batch_size=budget.pick(smoke=16, cpu=64, gpu=64)),
         steps=steps,
         evaluate=digit_report(data, budget),
         notes=()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import torch
@@ -12,12 +13,12 @@ from torch.nn.functional import cross_entropy, mse_loss
 
 from ganlib.layers import mixes_samples
 from ganlib.losses import NonSaturating
-from ganlib.models.dcgan import Discriminator, Generator, channels_per_level
+from ganlib.models.dcgan import Discriminator, Generator, channels_per_level, settings
 from ganlib.models.gan import AdversarialLoss
 from ganlib.models.recipes import adam, image_data
 from ganlib.random import normal, uniform
 from ganlib.systems import system
-from ganlib.training import Budget, Experiment, Game, LinearDecay, Settings
+from ganlib.training import Budget, Experiment, Game, LinearDecay
 
 if TYPE_CHECKING:
     from ganlib.data import Images
@@ -593,6 +594,7 @@ def recipe(budget: Budget, data: Images | None = None) -> Experiment:
     code_dim = budget.pick(smoke=16, cpu=64, gpu=128)
     steps = budget.pick(smoke=6, cpu=2200, gpu=50_000)
     slow = budget is Budget.GPU
+    common = settings(budget, steps)
     encoder, condition = (Classifier(width // 2, code_dim, classes, channels, size) for _ in range(2))
     game = PPGN(
         Generator(code_dim, width, channels, size),
@@ -605,17 +607,10 @@ def recipe(budget: Budget, data: Images | None = None) -> Experiment:
     return Experiment(
         game,
         images,
-        Settings(
-            optimizers={
-                "encoder": adam(1e-3, 0.9),
-                "condition": adam(1e-3, 0.9),
-                "discriminator": adam(2e-4, 0.5) if slow else adam(1e-3, 0.5, 0.99),
-                "generator": adam(2e-4, 0.5) if slow else adam(4e-3, 0.5, 0.99),
-            },
-            batch_size=budget.pick(smoke=16, cpu=64, gpu=128),
-            ema={"generator": 0.999},
+        replace(
+            common,
+            optimizers={"encoder": adam(1e-3, 0.9), "condition": adam(1e-3, 0.9), **common.optimizers},
             schedule=LinearDecay(2 * steps // 5, steps),
-            log_every=budget.pick(smoke=2, cpu=50, gpu=100),
         ),
         steps=steps,
         evaluate=report(data, budget),
