@@ -66,6 +66,11 @@ def test_the_sample_follows_the_brush_and_the_kernel_answers(sent):
     assert torch.equal(brush.code, expected)
     assert torch.equal(brush.sample, brush.game.generate(expected))
     assert "1 stroke, missed by" in brush.status
+    # The next stroke goes on from there, still held by the photo's latent.
+    pull(brush, [[3, 10]], stroke=2, tool="black")
+    wishes = [wish, paint(trace([(3, 10)], 1.5, (SIDE, SIDE)), -1.0)]
+    options = {"smoothness": brush.smoothness, "realism": REALISM, "steps": 3}
+    assert torch.equal(brush.code, brush.game.edit(expected, wishes, anchor=anchor, **options))
 
 
 def test_points_of_one_stroke_are_joined_and_the_transfer_waits_for_its_end(sent):
