@@ -12,6 +12,7 @@ import struct
 import subprocess
 import sys
 import termios
+from functools import partial
 from pathlib import Path
 
 import psutil
@@ -200,7 +201,12 @@ def test_ctrl_c_in_a_terminal_ends_everything_in_order(folder, tiny):
     for number in range(6):
         tiny.write_submission(folder, f"s{number}")
     command = [sys.executable, str(Path(__file__).parent / "quick_station.py"), str(folder), "tiny", "0.5"]
-    with subprocess.Popen(command, stderr=subprocess.PIPE, text=True, start_new_session=True) as process:
+    # A shell that runs tests in the background lets them, and all they start, ignore Ctrl-C.
+    heed = partial(signal.signal, signal.SIGINT, signal.SIG_DFL)
+    process = subprocess.Popen(
+        command, stderr=subprocess.PIPE, text=True, start_new_session=True, preexec_fn=heed
+    )
+    with process:
         assert process.stderr.readline().startswith("1/6 ")
         family = psutil.Process(process.pid).children(recursive=True)
         os.killpg(process.pid, signal.SIGINT)  # as a terminal does: to all of them
