@@ -119,17 +119,19 @@ class ConditionalGAN(GAN):
             z = truncated_normal(n, size, threshold=truncation, device=self.device, rng=rng)
         if labels is None:
             labels = self.draw_labels(n, rng)
-        elif labels.shape != (n,) or labels.dtype != torch.int64:
-            raise ValueError(
-                f"labels must be int64 of shape ({n},), got {labels.dtype} {tuple(labels.shape)}"
-            )
-        elif not 0 <= int(labels.min()) <= int(labels.max()) < self.classes:
-            raise ValueError(
-                f"labels must be in 0..{self.classes - 1}, got {int(labels.min())}..{int(labels.max())}"
-            )
+        else:
+            check_labels(labels, n, self.classes)
         parts = zip(z.split(batch_size), labels.to(self.device).split(batch_size), strict=True)
         with self.evaluating():
             return torch.cat([self.generator(*part).float() for part in parts])
+
+
+def check_labels(labels: Tensor, n: int, classes: int) -> None:
+    """Raise ``ValueError`` unless ``labels`` are ``n`` integers, int64 ``(n,)``, in 0..classes - 1."""
+    if labels.shape != (n,) or labels.dtype != torch.int64:
+        raise ValueError(f"labels must be int64 of shape ({n},), got {labels.dtype} {tuple(labels.shape)}")
+    if not 0 <= int(labels.min()) <= int(labels.max()) < classes:
+        raise ValueError(f"labels must be in 0..{classes - 1}, got {int(labels.min())}..{int(labels.max())}")
 
 
 def truncated_normal(

@@ -13,6 +13,7 @@ from torch.nn.functional import cross_entropy, mse_loss
 
 from ganlib.layers import mixes_samples
 from ganlib.losses import NonSaturating
+from ganlib.models.conditional import check_labels
 from ganlib.models.dcgan import Discriminator, Generator, channels_per_level, settings
 from ganlib.models.gan import AdversarialLoss
 from ganlib.models.recipes import adam, image_data
@@ -388,7 +389,7 @@ class PPGN(Game):
         if labels is None and log_condition is None:
             labels = (self.classes * uniform(n, device=self.device, rng=rng)).long()
         if labels is not None:
-            self._check_labels(labels, n)
+            check_labels(labels, n, self.classes)
         shape = (n, self.generator.latent_dim)
         h = normal(*shape, device=self.device, rng=rng) if start is None else start.to(self.device)
         if h.shape != shape:
@@ -399,16 +400,6 @@ class PPGN(Game):
             asked = None if labels is None else of_class(self.condition, labels.to(self.device)[rows])
             images.append(self.draw(self.walk(h[rows], both(asked, log_condition), **how)[-1]))
         return torch.cat(images)
-
-    def _check_labels(self, labels: Tensor, n: int) -> None:
-        if labels.shape != (n,) or labels.dtype != torch.int64:
-            raise ValueError(
-                f"labels must be int64 of shape ({n},), got {labels.dtype} {tuple(labels.shape)}"
-            )
-        if not 0 <= int(labels.min()) <= int(labels.max()) < self.classes:
-            raise ValueError(
-                f"labels must be in 0..{self.classes - 1}, got {int(labels.min())}..{int(labels.max())}"
-            )
 
 
 def both(first: LogCondition | None, second: LogCondition | None) -> LogCondition | None:
