@@ -9,10 +9,9 @@ from torch import Tensor, nn
 from torch.nn.functional import linear
 
 from ganlib.layers.masked import Cursor, MaskedConv2d, gates
-from ganlib.models.pixelcnn import Autoregressive, head, multiple, notes, report, training_images
-from ganlib.models.recipes import adam
+from ganlib.models.pixelcnn import Autoregressive, experiment, head, multiple, training_images
 from ganlib.systems import system
-from ganlib.training import Budget, Experiment, LinearDecay, Settings
+from ganlib.training import Budget, Experiment
 
 if TYPE_CHECKING:
     from ganlib.data import Images
@@ -142,17 +141,5 @@ def recipe(budget: Budget, data: Images | None = None) -> Experiment:
         layers=budget.pick(smoke=1, cpu=2, gpu=7),
         hidden=multiple(32, channels),
     )
-    steps = budget.pick(smoke=2, cpu=2700, gpu=200_000)
-    return Experiment(
-        Autoregressive(model, shape, levels),
-        (images.images,),
-        Settings(
-            optimizers={"model": adam(1e-3 if budget is Budget.GPU else 5e-3, 0.9, 0.99)},
-            batch_size=16,
-            schedule=LinearDecay(2 * steps // 5, steps),
-            log_every=budget.pick(smoke=1, cpu=50, gpu=500),
-        ),
-        steps=steps,
-        evaluate=report(data, budget),
-        notes=notes(data, budget),
-    )
+    rate, steps = budget.pick(smoke=5e-3, cpu=5e-3, gpu=1e-3), budget.pick(smoke=2, cpu=2700, gpu=200_000)
+    return experiment(Autoregressive(model, shape, levels), images, budget, data, rate, steps)

@@ -48,7 +48,7 @@ def game(method: str, budget: Budget) -> GAN:
     """The dcgan recipe's networks and an encoder that is the generator's mirror image.
 
     The encoder's last layer gives each code the mean 0 and the variance 1 of the latents. Without it the
-    mode-regularized game's codes grow tenfold, for nothing tells E where G expects them.
+    mode-regularized game's codes grow far longer than latents, for nothing tells E where G expects them.
     """
     width = budget.pick(smoke=8, cpu=24, gpu=128)
     generator = Generator(LATENTS, width)

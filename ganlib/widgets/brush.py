@@ -6,9 +6,7 @@ interface of Zhu et al. 2016; OUC's lecture shows it on its "iGAN" slides.
 
 from __future__ import annotations
 
-import io
 import math
-from base64 import b64encode
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,6 +21,7 @@ from torch import Tensor
 from ganlib.data import mnist, to_floats
 from ganlib.models.edit_transfer import transfer
 from ganlib.models.igan import Constraint, InteractiveGAN, drag, paint
+from ganlib.widgets.still import with_still
 
 __all__ = ["TOOLS", "ManifoldBrush", "Stroke", "trace"]
 
@@ -263,14 +262,7 @@ class ManifoldBrush(anywidget.AnyWidget):
         return edits(self.photo, self.game.generate(self.anchor), self.sample, self.result, wishes)
 
     def _repr_mimebundle_(self, **options: Any) -> Any:
-        bundle = super()._repr_mimebundle_(**options)
-        data, metadata = bundle if isinstance(bundle, tuple) else (bundle, {})
-        from matplotlib import pyplot as plt
-
-        figure, picture = self.figure(), io.BytesIO()
-        figure.savefig(picture, format="png", dpi=80)
-        plt.close(figure)
-        return {**(data or {}), "image/png": b64encode(picture.getvalue()).decode()}, metadata
+        return with_still(super()._repr_mimebundle_(**options), self.figure())
 
     def __repr__(self) -> str:
         return f"ManifoldBrush: image {self.number} of {self.count}, {len(self.strokes)} strokes"

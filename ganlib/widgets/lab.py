@@ -11,9 +11,7 @@ from __future__ import annotations
 
 import asyncio
 import copy
-import io
 import time
-from base64 import b64encode
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -33,6 +31,7 @@ from ganlib.training import NonFiniteLossError, Trainer
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
+from ganlib.widgets.still import with_still
 
 __all__ = ["EXAMPLES", "LOSSES", "REGULARIZERS", "SPEEDS", "TARGETS", "GANLab", "draw_plane"]
 
@@ -459,14 +458,7 @@ class GANLab(anywidget.AnyWidget):
         return figure
 
     def _repr_mimebundle_(self, **options: Any) -> Any:
-        bundle = super()._repr_mimebundle_(**options)
-        data, metadata = bundle if isinstance(bundle, tuple) else (bundle, {})
-        from matplotlib import pyplot as plt
-
-        figure, picture = self.figure(), io.BytesIO()
-        figure.savefig(picture, format="png", dpi=80)
-        plt.close(figure)
-        return {**(data or {}), "image/png": b64encode(picture.getvalue()).decode()}, metadata
+        return with_still(super()._repr_mimebundle_(**options), self.figure())
 
     def __repr__(self) -> str:
         return f"GANLab({self.target}, {self.loss}, {self.regularizer}, moves={self.moves})"
