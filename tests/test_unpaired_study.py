@@ -19,7 +19,7 @@ def test_cells_are_the_papers_arms():
         outcome.figures
     )
     assert "psnr_a" not in outcome.figures, "no digit tells a colour"
-    assert outcome.arrays["confusion"].sum() == 256 and "b.1.layers.1.weight" in outcome.arrays
+    assert outcome.arrays["confusion"].sum() == 256 and "b.layers.1.weight" in outcome.arrays
     assert outcome.images.shape == (64, 3, 32, 32)
 
 

@@ -53,11 +53,7 @@ def _ablated(budget: Budget, changes: dict[str, Any], seed: int) -> Outcome:
 
 
 def _styles(budget: Budget, seed: int) -> Outcome:
-    changes = {
-        "view": textured,
-        "determined": ("b",),
-        "steps": budget.pick(smoke=None, cpu=600, gpu=None),
-    }
+    changes = {"view": textured, "determined": ("b",)}
     return _outcome(budget, changes, seed, partial(hidden, budget=budget))
 
 
