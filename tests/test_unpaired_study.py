@@ -5,6 +5,10 @@ import torch
 
 from ganlib import studies
 from ganlib.data import mnist, textured
+from ganlib.layers import ResnetGenerator
+from ganlib.models.cyclegan import CycleGAN
+from ganlib.models.dualgan import DualGAN
+from ganlib.models.pix2pix import UNet
 from ganlib.studies import translation as study
 from ganlib.training import Budget
 
@@ -12,6 +16,7 @@ from ganlib.training import Budget
 def test_cells_are_the_papers_arms():
     cells = {cell.name: cell for cell in study.unpaired_translation(Budget.SMOKE)}
     arms = ("gan-alone", "cycle-alone", "forward-cycle", "backward-cycle", "no-pool", "identity")
+    arms += ("with-u-nets", "dualgan-with-resnets")
     assert set(cells) == {f"edges-{arm}" for arm in arms} | {"textured-cyclegan"}
     assert studies.get("unpaired-translation").seeds == (0, 1, 2)
     outcome = cells["textured-cyclegan"].run(0)
@@ -21,6 +26,30 @@ def test_cells_are_the_papers_arms():
     assert "psnr_a" not in outcome.figures, "no digit tells a colour"
     assert outcome.arrays["confusion"].sum() == 256 and "b.layers.1.weight" in outcome.arrays
     assert outcome.images.shape == (64, 3, 32, 32)
+
+
+@pytest.mark.parametrize(
+    ("arm", "game", "network"),
+    [("with-u-nets", CycleGAN, UNet), ("dualgan-with-resnets", DualGAN, ResnetGenerator)],
+)
+def test_generators_are_exchanged_and_trained(arm, game, network, monkeypatch):
+    trained = {}
+
+    def fit(trainer, steps):
+        before = {name: p.clone() for name, p in trainer.game.generators.named_parameters()}
+        history = trainer.fit(steps)
+        trained.update(game=trainer.game, before=before)
+        return history
+
+    monkeypatch.setattr(study, "fit", fit)
+    cells = {cell.labels["arm"]: cell for cell in study.unpaired_translation(Budget.SMOKE)}
+    outcome = cells[arm].run(0)
+    assert type(trained["game"]) is game
+    kinds = {type(part) for part in trained["game"].generators.modules()}
+    assert kinds & {UNet, ResnetGenerator} == {network}
+    for name, p in trained["game"].generators.named_parameters():
+        assert not torch.equal(p, trained["before"][name]), name
+    assert {"same_digit", "psnr_b", "cycle_psnr_a", "relabelled"} <= set(outcome.figures)
 
 
 class Known:

@@ -1,6 +1,7 @@
 """Translation without pairs, one constraint at a time; and what a way back is paid with.
 
-The ablations of the paper, on outlines and digits, where the true counterpart is known. And a pair of
+The ablations of the paper, on outlines and digits, where the true counterpart is known; and CycleGAN and
+DualGAN with each other's generators, to tell what a network does from what a loss does. Then a pair of
 styles, coloured digits on striped grounds and plain ones, where a digit cannot tell the colours that it must
 give back. The whole method on outlines is the system ``cyclegan`` and its stored runs.
 """
@@ -13,13 +14,16 @@ from functools import partial
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from ganlib.data import edges, mnist, textured
-from ganlib.models.cyclegan import experiment
+from ganlib.models import cyclegan, dualgan
+from ganlib.models.pix2pix import UNet
 from ganlib.models.translation import FEWER, Translation, View, cycled
 from ganlib.studies import Cell, Outcome, fit, study
-from ganlib.training import Budget, Trainer
+from ganlib.training import Budget, Experiment, Trainer
+
+Recipe = Callable[[Budget], Experiment]
 
 ARMS: dict[str, dict[str, Any]] = {
     "gan-alone": {"cycle": (0.0, 0.0)},
@@ -40,36 +44,57 @@ OTHER_STYLES = 1000  # a seed for the styles of the same digits once more
     seeds=(0, 1, 2),
 )
 def unpaired_translation(budget: Budget) -> list[Cell]:
-    """The recipe of system ``cyclegan`` with terms left out or one added, and whole on the pair of styles."""
+    """The recipe of system ``cyclegan`` with terms left out or one added, and whole on the pair of styles.
+
+    ``with-u-nets`` is CycleGAN with DualGAN's generators, ``dualgan-with-resnets`` DualGAN with CycleGAN's.
+    """
+    makers = {arm: partial(cyclegan.experiment, budget, **changes) for arm, changes in ARMS.items()}
+    makers["with-u-nets"] = partial(_exchanged, cyclegan.recipe, dualgan.recipe, budget)
+    makers["dualgan-with-resnets"] = partial(_exchanged, dualgan.recipe, cyclegan.recipe, budget)
     cells = [
-        Cell({"domains": "edges", "arm": arm}, partial(_ablated, budget, changes))
-        for arm, changes in ARMS.items()
+        Cell({"domains": "edges", "arm": arm}, partial(_outcome, budget, make))
+        for arm, make in makers.items()
     ]
     return [*cells, Cell({"domains": "textured", "arm": "cyclegan"}, partial(_styles, budget))]
 
 
-def _ablated(budget: Budget, changes: dict[str, Any], seed: int) -> Outcome:
-    return _outcome(budget, changes, seed)
+class WithoutNoise(nn.Module):
+    """A generator of images that can be asked for with a source of noise, and has no use for it."""
+
+    def __init__(self, network: nn.Module) -> None:
+        super().__init__()
+        self.network = network
+
+    def forward(self, images: Tensor, rng: torch.Generator | None = None) -> Tensor:
+        return self.network(images)
+
+
+def _exchanged(recipe: Recipe, others: Recipe, budget: Budget) -> Experiment:
+    """The one recipe's game and settings with the other's generators."""
+    made, other = recipe(budget), others(budget)
+    for domain, network in other.game.generators.items():
+        made.game.generators[domain] = network if isinstance(network, UNet) else WithoutNoise(network)
+    return made
 
 
 def _styles(budget: Budget, seed: int) -> Outcome:
-    changes = {"view": textured, "determined": ("b",)}
-    return _outcome(budget, changes, seed, partial(hidden, budget=budget))
+    make = partial(cyclegan.experiment, budget, view=textured, determined=("b",))
+    return _outcome(budget, make, seed, textured, partial(hidden, budget=budget))
 
 
 def _outcome(
     budget: Budget,
-    changes: dict[str, Any],
+    make: Callable[[], Experiment],
     seed: int,
+    view: View = edges,
     further: Callable[[Translation], dict[str, float]] | None = None,
 ) -> Outcome:
     """Train, measure, and keep samples, the confusion of the digits and the generators."""
     with torch.random.fork_rng():
         torch.manual_seed(seed)
-        made = experiment(budget, **changes)
+        made = make()
     trainer = Trainer(made.game, made.data, replace(made.settings, seed=seed), progress=False)
     fit(trainer, made.steps)
-    view = changes.get("view", edges)
     with trainer.averaged() as game:
         figures = made.evaluate(game) | ({} if further is None else further(game))
         table = confusion(game, budget, view)
