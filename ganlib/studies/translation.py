@@ -74,7 +74,8 @@ def _exchanged(recipe: Recipe, others: Recipe, budget: Budget) -> Experiment:
     made, other = recipe(budget), others(budget)
     for domain, network in other.game.generators.items():
         made.game.generators[domain] = network if isinstance(network, UNet) else WithoutNoise(network)
-    return replace(made, notes=("The generators are the other recipe's; the rest is as follows.", *made.notes))
+    borrowed = "The generators are the other recipe's; the rest is as follows."
+    return replace(made, notes=(borrowed, *made.notes))
 
 
 def _styles(budget: Budget, seed: int) -> Outcome:
