@@ -20,7 +20,7 @@ def test_cells_are_the_papers_arms():
     assert set(cells) == {f"edges-{arm}" for arm in arms} | {"textured-cyclegan"}
     assert studies.get("unpaired-translation").seeds == (0, 1, 2)
     outcome = cells["textured-cyclegan"].run(0)
-    assert {"same_digit", "psnr_b", "cycle_psnr_a", "marks", "colours_kept_black", "relabelled"} <= set(
+    assert {"same_digit", "psnr_b", "cycle_psnr_a", "marks", "colours_kept_black", "renaming_gains"} <= set(
         outcome.figures
     )
     assert "psnr_a" not in outcome.figures, "no digit tells a colour"
@@ -49,7 +49,7 @@ def test_generators_are_exchanged_and_trained(arm, game, network, monkeypatch):
     assert kinds & {UNet, ResnetGenerator} == {network}
     for name, p in trained["game"].generators.named_parameters():
         assert not torch.equal(p, trained["before"][name]), name
-    assert {"same_digit", "psnr_b", "cycle_psnr_a", "relabelled"} <= set(outcome.figures)
+    assert {"same_digit", "psnr_b", "cycle_psnr_a", "renaming_gains"} <= set(outcome.figures)
 
 
 class Known:

@@ -99,7 +99,7 @@ def _outcome(
     with trainer.averaged() as game:
         figures = made.evaluate(game) | ({} if further is None else further(game))
         table = confusion(game, budget, view)
-        figures["relabelled"] = relabelled(table)
+        figures["renaming_gains"] = relabelled(table) - float(table.trace() / table.sum())
         arrays = {"confusion": table}
         if seed == 0 and view is textured:  # what the notebook looks into
             state = game.generators.state_dict()
