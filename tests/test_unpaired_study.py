@@ -50,6 +50,9 @@ def test_generators_are_exchanged_and_trained(arm, game, network, monkeypatch):
     for name, p in trained["game"].generators.named_parameters():
         assert not torch.equal(p, trained["before"][name]), name
     assert {"same_digit", "psnr_b", "cycle_psnr_a", "renaming_gains"} <= set(outcome.figures)
+    torch.rand(1)  # whatever was drawn before
+    again = cells[arm].run(0)
+    assert again.figures == outcome.figures and torch.equal(again.images, outcome.images)
 
 
 class Known:

@@ -96,7 +96,8 @@ def _outcome(
         made = make()
     trainer = Trainer(made.game, made.data, replace(made.settings, seed=seed), progress=False)
     fit(trainer, made.steps)
-    with trainer.averaged() as game:
+    with torch.random.fork_rng(), trainer.averaged() as game:
+        torch.manual_seed(seed)  # U-Nets draw noise in translation too
         figures = made.evaluate(game) | ({} if further is None else further(game))
         table = confusion(game, budget, view)
         figures["renaming_gains"] = relabelled(table) - float(table.trace() / table.sum())
@@ -104,7 +105,7 @@ def _outcome(
         if seed == 0 and view is textured:  # what the notebook looks into
             state = game.generators.state_dict()
             arrays |= {name: t.half() if t.is_floating_point() else t for name, t in state.items()}
-    return Outcome(figures, trainer.history, trainer.sample(64), arrays, made.notes)
+        return Outcome(figures, trainer.history, trainer.sample(64), arrays, made.notes)
 
 
 def confusion(game: Translation, budget: Budget, view: View = edges) -> Tensor:
