@@ -125,7 +125,7 @@ def recipe(budget: Budget, data: Images | None = None) -> Experiment:
     width = budget.pick(smoke=4, cpu=14, gpu=64)
     steps = budget.pick(smoke=4, cpu=700, gpu=50_000)
     slow = budget is Budget.GPU
-    # As of CycleGAN: 70 pixels see a quarter of the paper's images, 16 a quarter of a digit's.
+    # 70 pixels are about a quarter of the side of the paper's images, 16 are half of a digit's.
     field = 70 if size >= 128 else 16
     game = DualGAN(
         UNet(outlines, channels, width, size),
